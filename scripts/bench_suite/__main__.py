@@ -118,7 +118,7 @@ def parse() -> argparse.Namespace:
     limits.add_argument("--gzip", action="store_true", default=None, help="answers are packed for who asks for it")
     clients = parser.add_argument_group("the clients")
     clients.add_argument("--clients", type=names, help=",".join(CLIENTS))
-    clients.add_argument("--told-requests-per-s", type=float, help="the rate that ours is told")
+    clients.add_argument("--told-requests-per-s", type=float, help="the rate that ours is given")
     clients.add_argument("--requests-in-flight", type=int, help="of ours")
     clients.add_argument(
         "--tree",

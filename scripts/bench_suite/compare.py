@@ -71,7 +71,7 @@ def quick(_options: argparse.Namespace) -> list[Case]:
 
 
 def custom(options: argparse.Namespace) -> list[Case]:
-    """the workload that the options tell; 1,000 jobs of 100 files and of about 2 s unless told"""
+    """the workload that the options give; 1,000 jobs of 100 files and of about 2 s without any"""
     return [
         Case(
             f"{slots} out",

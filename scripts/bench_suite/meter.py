@@ -54,7 +54,7 @@ class Bucket:
 
 
 def make_limit(requests_per_s: float | None, rate_window: str, burst_s: float) -> Window | Bucket | None:
-    """The limit that a server was told to have."""
+    """The limit that a server was set to have."""
     if requests_per_s is None:
         return None
     if rate_window == "bucket":

@@ -28,7 +28,7 @@ from bench_suite.clients import CONFIG, write_ids
 from bench_suite.lab import KEY, ROOT, Server
 
 FROM_S = 30
-"""A client that wasn't told the rate may take this long to find it."""
+"""A client that doesn't know the rate may take this long to find it."""
 
 AT_ONCE = 2
 JOB_S = 2.0
@@ -39,7 +39,7 @@ STOP_S_MAX = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """A server, what the run is told of it, and what is promised.
+    """A server, what the run knows of it, and what is promised.
 
     Attributes:
         told_per_s: creates a second (`calls` create), or requests a second (`calls` all).

@@ -1,4 +1,4 @@
-"""The bench server's jobs, rendered as text already: what a client is told costs the server next to nothing.
+"""The bench server's jobs, rendered as text already: what a client gets costs the server next to nothing.
 
 A job's future is decided by the seed and by its number alone, so that every client meets the very same durations. All
 jobs end with SUCCESS. Bodies have the keys of the sandbox's; what is alike in many of them (the

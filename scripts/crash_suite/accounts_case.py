@@ -58,18 +58,18 @@ class AccountsCase(Case):
             self.fault(f"verify: {'; '.join(found.errors) or 'incomplete'}")
 
 
-async def with_changing_keys(case: Case, dice: random.Random, *, expected_s: float, steps: int) -> None:
+async def with_changing_keys(case: Case, rng: random.Random, *, expected_s: float, steps: int) -> None:
     """Killed at random moments and at random steps, by processes that have both keys or one of them, until one with
     both gets through."""
     assert isinstance(case, AccountsCase)
     for turn in range(PROCESSES_MAX // 2):
-        accounts = dice.choice([("east", "west"), ("west", "east"), ("east",), ("west",)])
+        accounts = rng.choice([("east", "west"), ("west", "east"), ("east",), ("west",)])
         case.take(*accounts)
-        if dice.random() < 0.5:
-            status = await case.start(after_s=dice.uniform(0.0, expected_s * (1 + turn / 5)))
+        if rng.random() < 0.5:
+            status = await case.start(after_s=rng.uniform(0.0, expected_s * (1 + turn / 5)))
         else:
-            how = dice.choice(("before", "after", "partial", "power"))
-            status = await case.start(order={"step": dice.randint(1, steps), "how": how, "seed": dice.random()})
+            how = rng.choice(("before", "after", "partial", "power"))
+            status = await case.start(order={"step": rng.randint(1, steps), "how": how, "seed": rng.random()})
         if status != -signal.SIGKILL and len(accounts) == 2:
             break
     case.take("east", "west")

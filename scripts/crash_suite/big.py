@@ -15,16 +15,16 @@ async def faults_cost(lab: Lab, files: int) -> tuple[dict[str, Any], Score]:
     """The same run without faults and with them, side by side."""
     shape = Shape(files=files, files_per_job=100, jobs_in_flight=20, settle_s=5.0)
     calm, calm_score, _ = await _run(lab, shape, "calm", {})
-    struck, score, bad = await _run(lab, shape, "struck", FAULTS)
+    with_faults, score, bad = await _run(lab, shape, "with_faults", FAULTS)
     score.add(calm_score)
-    score.requests = calm + struck
-    more = (struck - bad) / calm - 1
+    score.requests = calm + with_faults
+    more = (with_faults - bad) / calm - 1
     if more > MORE_MAX:
-        score.faults.append(f"{struck} requests with faults, {calm} without: {100 * more:.1f} % more than repeats")
+        score.faults.append(f"{with_faults} requests with faults, {calm} without: {100 * more:.1f} % more than repeats")
     told = {
         "files": files,
         "requests without faults": calm,
-        "requests with faults": struck,
+        "requests with faults": with_faults,
         "of these answered badly, or not at all": bad,
         "more than without faults, these not counted": f"{100 * more:.1f} %",
         "files lost": score.lost,

@@ -1,4 +1,4 @@
-"""A run that is struck again and again, and the judgement of what came of it."""
+"""A run that is interrupted again and again, and the judgement of what came of it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Shape:
     settle_s: float = 1.0
     requests_per_s: float = 500.0
     fails: bool = False
-    """Whether files may fail, since the sandbox was told to fail jobs."""
+    """Whether files may fail, since the sandbox was set to fail jobs."""
     second_look: bool = False
     """Whether weak answers are looked at again."""
     others_answer: bool = False
@@ -189,7 +189,7 @@ class Case:
         after_s: float | None = None,
         number: signal.Signals = signal.SIGKILL,
     ) -> int | None:
-        """Runs the command once: undisturbed, struck at a step (`order`), or sent a signal after so many seconds."""
+        """Runs the command once: undisturbed, interrupted at a step (`order`), or signalled after so many seconds."""
         words = words or self.run
         self.score.runs += 1
         if self._forks is None:
@@ -223,7 +223,7 @@ class Case:
         try:
             found = await verify_run(self.run_dir)
         except RunDirectoryError:
-            return  # it was struck before the run had begun
+            return  # it was interrupted before the run had begun
         if found.errors:
             self.fault(f"verify after status {status} (order {order}): {'; '.join(found.errors)}")
 

@@ -15,7 +15,7 @@ before the package is imported; the package knows nothing of it. At the chosen s
 To start an interpreter a thousand times takes longer than all that is to be seen. So this process imports everything
 once, then makes a process of its own, by fork, of each order that it reads (a line of JSON: `words` of the command
 line, `said`: a file for its stderr, and `step`, `how`, `seed`, `log`, `clock`). It answers with two lines: the PID,
-and the exit status, negative for a signal. A PID that was told stays valid until the next order.
+and the exit status, negative for a signal. A PID that was reported stays valid until the next order.
 
 With `clock` its wall clock runs `ahead_s` before the machine's, as on another machine, and steps by `step_s` after
 `step_after_s`, as when it is corrected.
@@ -47,7 +47,7 @@ class Steps:
 
     def __init__(self) -> None:
         self.order: dict[str, Any] = {}
-        self._dice = random.Random()
+        self._rng = random.Random()
         self._lock = RLock()
         self._confirmed: dict[int, int] = {}
         self._paths: dict[int, Path] = {}
@@ -56,7 +56,7 @@ class Steps:
 
     def begin(self, order: dict[str, Any]) -> None:
         self.order = order
-        self._dice.seed(order.get("seed"))
+        self._rng.seed(order.get("seed"))
         self.kinds.clear()
 
     def around(self, kind: str, act: Callable[[], Any], some: Callable[[float], Any] | None = None) -> Any:
@@ -67,7 +67,7 @@ class Steps:
                 return act()
             match self.order["how"]:
                 case "partial" if some is not None:
-                    some(self._dice.random())
+                    some(self._rng.random())
                 case "after":
                     act()
                 case "power":
@@ -105,8 +105,8 @@ class Steps:
             start, end = self._confirmed[inode], found.st_size
             if start >= end:
                 continue
-            first, last = sorted(self._dice.randint(start, end) for _ in range(2))
-            if self._dice.random() < 0.5:
+            first, last = sorted(self._rng.randint(start, end) for _ in range(2))
+            if self._rng.random() < 0.5:
                 os.truncate(path, first)
             else:  # a page in the middle, and not the ones around it
                 with path.open("r+b") as file:

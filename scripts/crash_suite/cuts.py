@@ -35,7 +35,7 @@ from crash_suite.forks import Forks
 from crash_suite.sandbox import BRISK, FAULTS, Lab, Server
 from crash_suite.suites import FAILING
 
-MISFORTUNES = FAULTS | BRISK | {"retry_after_s": 0.02, "error": 0.15, "null_result": 0.1}
+FAULTS_OF_CUTS = FAULTS | BRISK | {"retry_after_s": 0.02, "error": 0.15, "null_result": 0.1}
 AT_ONCE = 16
 SETTLE_S = 0.5
 TIMEOUT_S = 1.0
@@ -57,16 +57,16 @@ class Switchboard:
 
 async def cut_everywhere(lab: Lab, forks: Forks, share: float) -> Score:
     """Cuts the journal of a run at every byte, or at a share of them."""
-    folder, dice = lab.folder / "cuts", random.Random(lab.seed)
+    folder, rng = lab.folder / "cuts", random.Random(lab.seed)
     folder.mkdir()
     os.environ["LLAMA_CLOUD_API_KEY"] = "sandbox"
     board = Switchboard()
-    logging.getLogger("classify_batch").addHandler(logging.NullHandler())  # torn tails are told, and are no news here
+    logging.getLogger("classify_batch").addHandler(logging.NullHandler())  # torn tails are no news here
     async with serving(board) as base_url:
         case, score = await _original(folder, board, base_url, lab, forks, short=share < 1)
         cuts = Cuts(case, board, lab)
         places = range(len(cuts.journal) + 1)
-        chosen = dice.sample(places, max(1, round(share * len(places))))
+        chosen = rng.sample(places, max(1, round(share * len(places))))
         gate = asyncio.Semaphore(AT_ONCE)
 
         left_out = 0
@@ -92,7 +92,7 @@ async def _original(
 ) -> tuple[Case, Score]:
     """A run of real processes that was killed twice on its way, so that its journal has been taken up, too."""
     ledger = folder / "ledger.jsonl"
-    options = Options.of(seed=lab.seed, ledger=ledger, job_duration_s=0.1, faults=Faults.of(MISFORTUNES, "cuts"))
+    options = Options.of(seed=lab.seed, ledger=ledger, job_duration_s=0.1, faults=Faults.of(FAULTS_OF_CUTS, "cuts"))
     with opened(options) as app:
         board.apps[_organization(0)] = app
         case = Case(folder, Server(base_url, ledger, lab.version), SHORT_SHAPE if short else SHAPE, "cut", forks=forks)
@@ -122,14 +122,14 @@ class Cuts:
 
     async def at(self, place: int) -> Score:
         """Cuts at one byte, goes on, and judges."""
-        dice = random.Random(f"{self._lab.seed}/{place}")
+        rng = random.Random(f"{self._lab.seed}/{place}")
         run_dir = self._case.folder / f"cut-{place}"
         lines = self._lines(self.journal[:place])
-        self._lay_out(run_dir, place, lines, dice)
+        self._lay_out(run_dir, place, lines, rng)
         score = Score(runs=1, files=self._case.shape.files)
-        told = Options.of(seed=place, job_duration_s=0.05, faults=Faults.of(MISFORTUNES, "cuts"))
+        told = Options.of(seed=place, job_duration_s=0.05, faults=Faults.of(FAULTS_OF_CUTS, "cuts"))
         with opened(told) as app:
-            for number, job in enumerate(self._jobs_then(lines, dice), 1):
+            for number, job in enumerate(self._jobs_then(lines, rng), 1):
                 app.job_table.add_job(replace(job, number=number))
             self._board.apps[_organization(place)] = app
             await self._go_on(run_dir, place, score)
@@ -140,7 +140,7 @@ class Cuts:
             shutil.rmtree(run_dir)
         return score
 
-    def _lay_out(self, run_dir: Path, place: int, lines: list[dict[str, Any]], dice: random.Random) -> None:
+    def _lay_out(self, run_dir: Path, place: int, lines: list[dict[str, Any]], rng: random.Random) -> None:
         run_dir.mkdir()
         items = [item for line in lines for item in line.get("items", ())]
         run_file = self._files["run.json"].replace(_organization(0).encode(), _organization(place).encode())
@@ -150,16 +150,16 @@ class Cuts:
         for name in ("results", "failures"):
             committed = max((item[name][1] for item in items if name in item), default=0)
             data = self._files[f"{name}.jsonl"]
-            (run_dir / f"{name}.jsonl").write_bytes(data[: dice.randint(committed, len(data))])
+            (run_dir / f"{name}.jsonl").write_bytes(data[: rng.randint(committed, len(data))])
 
-    def _jobs_then(self, lines: list[dict[str, Any]], dice: random.Random) -> list[SandboxJob]:
+    def _jobs_then(self, lines: list[dict[str, Any]], rng: random.Random) -> list[SandboxJob]:
         items = [(line["kind"], item) for line in lines for item in line.get("items", ())]
         named = {job_id for _, item in items for job_id in _jobs_of(item)}
         begun = {(item["chunk"], item["attempt"]) for kind, item in items if kind == "submitting"}
         return [
             job
             for job in self._jobs
-            if job.job_id in named or (self._key_of.get(job.job_id) in begun and dice.random() < 0.5)
+            if job.job_id in named or (self._key_of.get(job.job_id) in begun and rng.random() < 0.5)
         ]
 
     async def _go_on(self, run_dir: Path, place: int, score: Score) -> None:

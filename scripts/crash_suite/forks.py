@@ -63,7 +63,7 @@ class Forks:
     async def run(
         self, words: Sequence[str], said: Path, order: dict[str, Any], after_s: float | None, number: signal.Signals
     ) -> Ended:
-        """The same command in a forked process, struck at a step (`order`) or sent a signal after so many seconds."""
+        """The same command in a forked process, interrupted at a step (`order`) or signalled after so many seconds."""
         maker = await self._free.get()
         assert maker.stdin is not None
         assert maker.stdout is not None

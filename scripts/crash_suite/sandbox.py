@@ -63,12 +63,12 @@ async def sandbox(
 ) -> AsyncIterator[Server]:
     """A sandbox in a process of its own. `options`: further ones of its command line."""
     ledger = folder / "ledger.jsonl"
-    misfortunes = [word for name, value in faults.items() for word in ("--fault", f"{name}={value}")]
+    fault_options = [word for name, value in faults.items() for word in ("--fault", f"{name}={value}")]
     told = ["--port", "0", "--ledger", str(ledger), "--seed", str(seed)]
     if DURATION not in options:
         told += [DURATION, str(job_duration_s)]
     process = await asyncio.create_subprocess_exec(
-        *COMMAND, "sandbox", *told, *misfortunes, *options, stdout=asyncio.subprocess.PIPE, env=ENVIRON
+        *COMMAND, "sandbox", *told, *fault_options, *options, stdout=asyncio.subprocess.PIPE, env=ENVIRON
     )
     try:
         assert process.stdout is not None
@@ -94,7 +94,7 @@ class _Place:
 
 @dataclass
 class Lab:
-    """Where cases are carried out: a folder, and sandboxes in it, one for each kind of misfortune.
+    """Where cases are carried out: a folder, and sandboxes in it, one for each kind of faults.
 
     Attributes:
         lanes: runs at once.

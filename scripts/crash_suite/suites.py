@@ -86,69 +86,69 @@ async def carry_out(suite: Suite, lab: Lab, forks: Forks, *, lanes: int) -> Scor
 # --- Strikes ----------------------------------------------------------------------------------------------------------
 
 
-async def at_random_moments(case: Case, dice: random.Random, *, expected_s: float) -> None:
+async def at_random_moments(case: Case, rng: random.Random, *, expected_s: float) -> None:
     """SIGKILL at a moment drawn uniformly over the time that an undisturbed run takes, until one gets through.
 
     On a busy machine all takes longer than was measured: the time grows, so that it ends.
     """
     for turn in range(PROCESSES_MAX):
-        if await case.start(after_s=dice.uniform(0.0, expected_s * (1 + turn / 5))) != -signal.SIGKILL:
+        if await case.start(after_s=rng.uniform(0.0, expected_s * (1 + turn / 5))) != -signal.SIGKILL:
             return
     await case.to_end()
 
 
-async def at_step(case: Case, dice: random.Random, *, step: int, how: str, steps: int) -> None:
+async def at_step(case: Case, rng: random.Random, *, step: int, how: str, steps: int) -> None:
     """Killed at one step; the one that takes it up is killed at any other; the third goes to the end."""
-    if await case.start(order={"step": step, "how": how, "seed": dice.random()}) == -signal.SIGKILL:
-        order = {"step": dice.randint(1, steps), "how": dice.choice(KILLS), "seed": dice.random()}
+    if await case.start(order={"step": step, "how": how, "seed": rng.random()}) == -signal.SIGKILL:
+        order = {"step": rng.randint(1, steps), "how": rng.choice(KILLS), "seed": rng.random()}
         await case.start(order=order)
     await case.to_end()
 
 
-async def stopped_at_step(case: Case, dice: random.Random, *, step: int, how: str) -> None:
+async def stopped_at_step(case: Case, rng: random.Random, *, step: int, how: str) -> None:
     """SIGTERM, SIGHUP, or the task cancelled, at one step."""
-    if await case.start(order={"step": step, "how": how, "seed": dice.random()}) == 75:
-        await case.start(order={"step": dice.randint(1, step), "how": how, "seed": dice.random()})
+    if await case.start(order={"step": step, "how": how, "seed": rng.random()}) == 75:
+        await case.start(order={"step": rng.randint(1, step), "how": how, "seed": rng.random()})
     await case.to_end()
 
 
-async def stopped_at_random(case: Case, dice: random.Random, *, expected_s: float) -> None:
+async def stopped_at_random(case: Case, rng: random.Random, *, expected_s: float) -> None:
     """SIGTERM at random moments: each process must be gone within 4 s."""
     for _ in range(3):
-        await case.start(after_s=dice.uniform(0.0, expected_s), number=signal.SIGTERM)
+        await case.start(after_s=rng.uniform(0.0, expected_s), number=signal.SIGTERM)
     await case.to_end()
 
 
-async def in_a_retry(case: Case, dice: random.Random, *, steps: int, step: int) -> None:
+async def in_a_retry(case: Case, rng: random.Random, *, steps: int, step: int) -> None:
     """A run with failures; their retry killed at a step; taken up as a retry again, or as what it is."""
     await case.to_end()
-    order = {"step": step, "how": dice.choice(KILLS), "seed": dice.random()}
+    order = {"step": step, "how": rng.choice(KILLS), "seed": rng.random()}
     if await case.start(case.retry, order=order) == -signal.SIGKILL:
-        words = dice.choice([case.retry, case.run])
-        order = {"step": dice.randint(1, steps), "how": dice.choice(KILLS), "seed": dice.random()}
+        words = rng.choice([case.retry, case.run])
+        order = {"step": rng.randint(1, steps), "how": rng.choice(KILLS), "seed": rng.random()}
         await case.start(words, order=order)
-    await case.to_end(dice.choice([case.retry, case.run]))
+    await case.to_end(rng.choice([case.retry, case.run]))
 
 
-async def cancelled(case: Case, dice: random.Random, *, expected_s: float, steps: int) -> None:
+async def cancelled(case: Case, rng: random.Random, *, expected_s: float, steps: int) -> None:
     """Killed at a random moment; then cancelled, by commands of which some are killed at a step; twice."""
     for _ in range(2):
-        if await case.start(after_s=dice.uniform(0.2, expected_s)) != -signal.SIGKILL or not case.is_planned:
+        if await case.start(after_s=rng.uniform(0.2, expected_s)) != -signal.SIGKILL or not case.is_planned:
             continue
-        for _turn in range(dice.randint(1, 3)):
-            order = {"step": dice.randint(1, steps), "how": dice.choice(KILLS), "seed": dice.random()}
+        for _turn in range(rng.randint(1, 3)):
+            order = {"step": rng.randint(1, steps), "how": rng.choice(KILLS), "seed": rng.random()}
             if await case.start(case.cancel, order=order) != -signal.SIGKILL:
                 break
     await case.to_end()
 
 
-async def cancelled_beside(case: Case, dice: random.Random, *, expected_s: float) -> None:
+async def cancelled_beside(case: Case, rng: random.Random, *, expected_s: float) -> None:
     """A process that is asked to cancel its run; it or the one that asks may be killed meanwhile."""
-    killed_s = expected_s + dice.uniform(0.0, 2.0) if dice.random() < 0.5 else None
+    killed_s = expected_s + rng.uniform(0.0, 2.0) if rng.random() < 0.5 else None
     running = asyncio.create_task(case.start(after_s=killed_s))
-    await asyncio.sleep(dice.uniform(0.2, max(0.3, expected_s - STARTUP_S)))
+    await asyncio.sleep(rng.uniform(0.2, max(0.3, expected_s - STARTUP_S)))
     if case.is_planned:
-        await case.cancel_beside(dice.uniform(STARTUP_S, 3.0) if dice.random() < 0.3 else None)
+        await case.cancel_beside(rng.uniform(STARTUP_S, 3.0) if rng.random() < 0.3 else None)
     await running
     await case.to_end()
 
@@ -158,7 +158,7 @@ async def cancelled_beside(case: Case, dice: random.Random, *, expected_s: float
 
 @dataclass(frozen=True)
 class Measured:
-    """What undisturbed runs told: seconds that they take, and the kinds of their steps."""
+    """What undisturbed runs showed: seconds that they take, and the kinds of their steps."""
 
     longer: Shape
     longer_s: float
@@ -183,7 +183,7 @@ async def measure(lab: Lab, forks: Forks, longer: Shape) -> Measured:
     return Measured(longer, longer_s, command_s, json.loads(log.read_text()))
 
 
-def strikes_at_steps(kinds: list[str], share: float, dice: random.Random) -> list[tuple[int, str]]:
+def strikes_at_steps(kinds: list[str], share: float, rng: random.Random) -> list[tuple[int, str]]:
     """Every step with everything that can happen at it, or a share of them."""
     all_of_them = [
         (step, how)
@@ -194,8 +194,8 @@ def strikes_at_steps(kinds: list[str], share: float, dice: random.Random) -> lis
         or (how == "partial" and kind in ("write", "send"))
         or (how == "power" and kind in ("write", "fsync", "send"))
     ]
-    chosen = dice.sample(all_of_them, max(1, round(share * len(all_of_them))))
-    dice.shuffle(chosen)
+    chosen = rng.sample(all_of_them, max(1, round(share * len(all_of_them))))
+    rng.shuffle(chosen)
     return chosen
 
 
@@ -206,7 +206,7 @@ class Suites:
     found: Measured
     kills: int
     share: float
-    dice: random.Random
+    rng: random.Random
     version: str
 
     def all(self) -> Iterator[Suite]:
@@ -280,7 +280,7 @@ class Suites:
             yield partial(cancelled_beside, expected_s=expected_s)
 
     def _some_of(self, steps: int) -> list[int]:
-        return self.dice.sample(range(1, steps + 1), max(1, round(self.share * steps)))
+        return self.rng.sample(range(1, steps + 1), max(1, round(self.share * steps)))
 
     def _at_random(self, most: int, expected_s: float, score: Score) -> Iterator[Strike]:
         for _ in range(most):
@@ -295,7 +295,7 @@ class Suites:
             yield partial(with_changing_keys, expected_s=expected_s, steps=2 * len(self.found.steps))
 
     def _at_steps(self, _: Score) -> Iterator[Strike]:
-        for step, how in strikes_at_steps(self.found.steps, self.share, self.dice):
+        for step, how in strikes_at_steps(self.found.steps, self.share, self.rng):
             yield partial(at_step, step=step, how=how, steps=len(self.found.steps))
 
     def _stops(self, how: str, _: Score) -> Iterator[Strike]:

@@ -70,25 +70,25 @@ class Proof:
             for kind, count, strike in (("killed", kills, worker_killed), ("stopped", stops, worker_stopped)):
                 if not count:
                     continue
-                found, struck = Counter[str](), 0
+                found, interrupted = Counter[str](), 0
                 with cluster(environment()) as nodes:
                     for number in range(count):
                         case = Case(f"{kind}-{number}", self.folder / f"{kind}-{number}", served)
-                        struck += strike(case, nodes, self.chance)
+                        interrupted += strike(case, nodes, self.chance)
                         found.update(case.judge())
                         self.faults += case.faults
-                print(f"worker {kind}: {struck} of {count} runs struck; {dict(found)}", flush=True)
-            found, struck = Counter[str](), 0
+                print(f"worker {kind}: {interrupted} of {count} runs interrupted; {dict(found)}", flush=True)
+            found, interrupted = Counter[str](), 0
             for number in range(losses):
                 case = Case(f"lost-{number}", self.folder / f"lost-{number}", served)
                 with cluster(environment()) as nodes:
-                    struck += cluster_killed(case, nodes, self.chance)
+                    interrupted += cluster_killed(case, nodes, self.chance)
                 with cluster(environment()) as nodes:
                     undisturbed(case, nodes)
                 found.update(case.judge())
                 self.faults += case.faults
             if losses:
-                print(f"cluster killed: {struck} of {losses} runs struck; {dict(found)}", flush=True)
+                print(f"cluster killed: {interrupted} of {losses} runs interrupted; {dict(found)}", flush=True)
 
     def pairs(self, count: int) -> None:
         """Two processes that are given one shard at the same moment: one works, the other leaves with 75."""

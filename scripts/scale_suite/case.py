@@ -227,11 +227,11 @@ def cluster_killed(case: Case, nodes: Nodes, chance: random.Random) -> int:
     """SIGKILL to every process of the cluster, and to the command."""
     process = case.start(case.on(nodes))
     at = chance.randrange(case.files * 3 // 4)
-    struck = case.wait_for(process, lambda: case.done >= at and bool(shard_processes(nodes)))
+    interrupted = case.wait_for(process, lambda: case.done >= at and bool(shard_processes(nodes)))
     nodes.kill()
     process.kill()
     process.communicate()
-    return int(struck)
+    return int(interrupted)
 
 
 def rate_of(requests: Sequence[tuple[float, bool, str]], shards: int) -> dict[str, float]:

@@ -109,13 +109,13 @@ def test_an_account_whose_api_is_down_leaves_with_75(tmp_path: Path) -> None:
 def test_kills_at_random_moments_lose_and_pay_nothing_twice(tmp_path: Path, seed: int, version: str) -> None:
     """A run of two accounts, both of which lose answers, is killed again and again, with either account alone in
     between: each file has one outcome and was paid once."""
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     faults = ("--fault", "lost_create_answer=0.1", "--fault", "list_lag_s=0.3")
     with two_accounts(tmp_path, east=faults, west=faults, version=version) as place:
         for _ in range(6):
-            place.write(*dice.choice([("east", "west"), ("west", "east"), ("east",), ("west",)]))
+            place.write(*rng.choice([("east", "west"), ("west", "east"), ("east",), ("west",)]))
             process = place.start()
-            time.sleep(dice.uniform(0.9, 3.0))
+            time.sleep(rng.uniform(0.9, 3.0))
             process.send_signal(signal.SIGKILL)
             process.communicate(timeout=60)
         place.write("east", "west")

@@ -150,7 +150,7 @@ def test_a_cancel_whose_process_was_killed_is_carried_out_by_the_next(work: Path
     goes_on_well(work)
 
 
-def test_a_complete_run_is_told_to_be_complete(work: Path) -> None:
+def test_a_complete_run_has_nothing_to_cancel(work: Path) -> None:
     """Nothing is left to cancel: nothing is written, and the status stays the run's."""
     assert command(*run_words(work)).returncode == 0
     before = contents(work / "run")

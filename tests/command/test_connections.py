@@ -153,7 +153,7 @@ async def test_no_create_is_written_without_a_lease(encrypted: bool) -> None:
 @pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_one_connection_is_reused_call_after_call(encrypted: bool) -> None:
-    """Made once and kept; of many lanes only as many are used as are needed."""
+    """Made once and kept; of many connections only as many are used as are needed."""
     server = Server()
     async with serving(server.talk, certified() if encrypted else None) as url, calling(url, lanes=16) as api:
         for _ in range(50):
@@ -355,7 +355,7 @@ class Stubborn(httpx.AsyncBaseTransport):
 
 @pytest.mark.parametrize("unexpected", [None, ValueError("a bug")])
 async def test_all_connections_are_closed_whatever_one_of_them_raises(unexpected: Exception | None) -> None:
-    """A broken one is no error of the run: what it was asked has been answered. A bug is still told, at the end."""
+    """A broken one is no error of the run: what it was asked has been answered. A bug is still reported, at the end."""
     errors = [None, anyio.BrokenResourceError(), unexpected, httpx.ReadError("reset"), OSError("gone"), None]
     waiting, closed = iter(errors), list[Exception | None]()
     async with RequestGate(requests_in_flight=len(errors), requests_per_s=1000.0) as gate:

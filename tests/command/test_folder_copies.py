@@ -1,4 +1,4 @@
-"""Very many paths of one content: one answer, and every path is told."""
+"""Very many paths of one content: one answer, and every path is reported."""
 
 import json
 from pathlib import Path

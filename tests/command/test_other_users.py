@@ -73,7 +73,8 @@ def test_dangling_links_are_refused(folder: Path, server: str, words: tuple[str,
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_another_users_directory_is_used_when_asked_for(folder: Path, server: str) -> None:
-    """`run`, `plan` and `resume` say whose it is and who may write to it, send nothing, and go on when told to."""
+    """`run`, `plan` and `resume` say whose it is and who may write to it, send nothing, and go on where an option
+    allows it."""
     os.chown(folder / "run", 54_321, -1)
     (folder / "run").chmod(0o777)
     for words in (("run", *START), ("plan", *START), ("resume", "run")):

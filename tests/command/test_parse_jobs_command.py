@@ -1,4 +1,4 @@
-"""Parse jobs (`pjb-…`) from the command line: classified on v2, refused on v1, told by `check` and `plan`."""
+"""Parse jobs (`pjb-…`) from the command line: classified on v2, refused on v1, reported by `check` and `plan`."""
 
 from __future__ import annotations
 

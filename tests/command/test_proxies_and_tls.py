@@ -1,5 +1,5 @@
 """Commands behind real proxies and before real TLS servers, on 127.0.0.1: what is wrong with the machine's network is
-told with the variable that a person changes."""
+reported with the variable that a person changes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def secure_api(api: str) -> Iterator[str]:
         yield base_url
 
 
-def told(done: Done) -> str:
+def all_output(done: Done) -> str:
     """What a command says to a person: on stderr, and `check` on stdout."""
     return done.out + done.err
 
@@ -96,7 +96,9 @@ def test_all_calls_go_through_the_proxy(
     with proxy.serving(server_context() if over_tls else None) as address:
         monkeypatch.setenv("HTTPS_PROXY", f"{'https' if over_tls else 'http'}://user:p%40ss@{address}")
         done = command(secure_api)
-    assert done.status == 0 or "not in the project" in told(done) or "rejected" in told(done), told(done)
+    assert done.status == 0 or "not in the project" in all_output(done) or "rejected" in all_output(done), all_output(
+        done
+    )
     assert set(proxy.asked) == {secure_api.removeprefix("https://")}
     assert not any(b"Bearer" in head for head in proxy.heads)
 
@@ -123,8 +125,8 @@ def test_no_proxy_counts_for_all_calls(
     monkeypatch.setenv("ALL_PROXY", "socks5h://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", excluded)
     done = command(secure_api)
-    assert done.status in (0, 1, 2), told(done)
-    assert "PROXY" not in told(done)
+    assert done.status in (0, 1, 2), all_output(done)
+    assert "PROXY" not in all_output(done)
 
 
 @pytest.mark.parametrize("url", ["socks5h://127.0.0.1:9", "socks5://127.0.0.1:9", "http://127.0.0.1:port", "ftp://p:1"])
@@ -135,9 +137,9 @@ def test_an_unusable_proxy_is_2_with_the_name_of_its_variable(
     for variable in ("HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(variable, url)
         done = command(secure_api)
-        assert done.status == 2, told(done)
-        assert variable in told(done)
-        assert "hint: " in told(done)
+        assert done.status == 2, all_output(done)
+        assert variable in all_output(done)
+        assert "hint: " in all_output(done)
         monkeypatch.delenv(variable)
 
 
@@ -150,11 +152,11 @@ def test_a_proxy_that_refuses_is_for_a_person(
     with proxy.serving() as address:
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:wr0ng@{address}")
         done = command(secure_api)
-    assert done.status == 77, told(done)
-    assert address in told(done)
-    assert str(status) in told(done)
-    assert "HTTPS_PROXY" in told(done)
-    assert "wr0ng" not in told(done)
+    assert done.status == 77, all_output(done)
+    assert address in all_output(done)
+    assert str(status) in all_output(done)
+    assert "HTTPS_PROXY" in all_output(done)
+    assert "wr0ng" not in all_output(done)
 
 
 def test_a_dead_proxy_is_named(command: Command, secure_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,10 +164,10 @@ def test_a_dead_proxy_is_named(command: Command, secure_api: str, monkeypatch: p
     address = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cr3t-pass@{address}")
     done = command(secure_api)
-    assert done.status == 75, told(done)
-    assert address in told(done)
-    assert "HTTPS_PROXY" in told(done)
-    assert "s3cr3t-pass" not in told(done)
+    assert done.status == 75, all_output(done)
+    assert address in all_output(done)
+    assert "HTTPS_PROXY" in all_output(done)
+    assert "s3cr3t-pass" not in all_output(done)
 
 
 def test_a_proxy_that_fails_before_the_tunnel_stands_makes_no_create_ambiguous(
@@ -222,10 +224,10 @@ def test_an_untrusted_certificate_is_for_a_person(
         context = expired_context()
     with tls_front(api, context) as base_url:
         done = command(base_url)
-    assert done.status == 77, told(done)
-    assert "certificate is not trusted" in told(done)
-    hints = [line for line in told(done).splitlines() if line.lstrip().startswith(("hint:", "→", "fix"))]
-    assert "SSL_CERT_FILE" in "".join(hints), told(done)
+    assert done.status == 77, all_output(done)
+    assert "certificate is not trusted" in all_output(done)
+    hints = [line for line in all_output(done).splitlines() if line.lstrip().startswith(("hint:", "→", "fix"))]
+    assert "SSL_CERT_FILE" in "".join(hints), all_output(done)
 
 
 def expired_context() -> ssl.SSLContext:
@@ -255,9 +257,9 @@ def test_an_unusable_certificate_file_is_2_with_its_variable(
         place = tmp_path / "c.toml" / "certificates.pem"
     monkeypatch.setenv("SSL_CERT_FILE", str(place))
     done = command(secure_api)
-    assert done.status == 2, told(done)
-    assert "SSL_CERT_FILE" in told(done)
-    assert str(place) in told(done)
+    assert done.status == 2, all_output(done)
+    assert "SSL_CERT_FILE" in all_output(done)
+    assert str(place) in all_output(done)
 
 
 @pytest.mark.parametrize(("variable", "name"), [("SSLKEYLOGFILE", "absent/keys.log"), ("SSL_CERT_DIR", "absent")])
@@ -269,9 +271,9 @@ def test_other_variables_of_tls_are_2_with_their_name(
         monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setenv(variable, str(tmp_path / name))
     done = command(secure_api)
-    assert done.status == 2, told(done)
-    assert variable in told(done)
-    assert str(tmp_path / name) in told(done)
+    assert done.status == 2, all_output(done)
+    assert variable in all_output(done)
+    assert str(tmp_path / name) in all_output(done)
 
 
 def test_variables_of_tls_mean_nothing_for_plain_http(
@@ -303,16 +305,16 @@ def test_variables_of_tls_mean_nothing_for_plain_http(
 def test_an_address_that_cannot_be_asked_for_is_2(command: Command, host: str) -> None:
     """Before anything is resolved or sent."""
     done = command(f"https://{host}")
-    assert done.status == 2, told(done)
-    assert "base_url" in told(done)
+    assert done.status == 2, all_output(done)
+    assert "base_url" in all_output(done)
 
 
 @pytest.mark.parametrize("end", ["/api/v1", "/api/v1/", "/api", "/api/v2"])
-def test_a_base_url_that_ends_like_the_paths_is_told(command: Command, api: str, end: str) -> None:
+def test_a_base_url_that_ends_like_the_paths_is_reported(command: Command, api: str, end: str) -> None:
     """404 from everywhere, and the hint says which part of base_url is too much."""
     done = command(api + end)
-    assert done.status == 77, told(done)
-    assert f"leave {end.rstrip('/')} out of api.base_url" in told(done)
+    assert done.status == 77, all_output(done)
+    assert f"leave {end.rstrip('/')} out of api.base_url" in all_output(done)
 
 
 def test_the_hint_about_paths_is_also_in_json(call: Call, api: str) -> None:

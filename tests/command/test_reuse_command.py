@@ -66,9 +66,9 @@ class Place:
     def lines(self, name: str, file: str = "results.jsonl") -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.runs / name / file).read_text().splitlines()]
 
-    def told(self, name: str, file: str = "manifest.json") -> dict[str, Any]:
-        told: dict[str, Any] = json.loads((self.runs / name / file).read_text())
-        return told
+    def read_json(self, name: str, file: str = "manifest.json") -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.runs / name / file).read_text())
+        return found
 
     def refused(self, *arguments: str) -> str:
         """What is said of a call that ends with status 2."""
@@ -127,7 +127,7 @@ def test_columns_that_are_carried_later_cost_nothing(place: Place, server: str) 
     )
     place.done(*other)
     assert {line["file_id"]: line["carried"] for line in place.lines("other")} == {each: {"n": each} for each in MONDAY}
-    assert {line["reused_from"] for line in place.lines("other")} == {place.told("monday")["run_id"]}
+    assert {line["reused_from"] for line in place.lines("other")} == {place.read_json("monday")["run_id"]}
     place.done("verify", "runs/other")
     place.night("plain", MONDAY, "--reuse", "runs/other")
     assert not any("carried" in line for line in place.lines("plain"))
@@ -140,7 +140,7 @@ def test_reused_files_are_not_sent_again(place: Place) -> None:
     said = place.night("tuesday", TUESDAY, "--reuse", "runs")
     assert "reused      15 of them" in said
 
-    run_id = place.told("monday")["run_id"]
+    run_id = place.read_json("monday")["run_id"]
     lines = place.lines("tuesday")
     assert sorted(line["file_id"] for line in lines) == sorted(TUESDAY)
     chunks = {file_id: line["chunk"] for line in place.lines("tuesday", "plan.jsonl") for file_id in line["file_ids"]}
@@ -149,10 +149,10 @@ def test_reused_files_are_not_sent_again(place: Place) -> None:
         assert line == {**old, "chunk": chunks[line["file_id"]], "reused_from": run_id}
     assert not any("reused_from" in line for line in lines[15:])
 
-    manifest, run = place.told("tuesday"), place.told("tuesday", "run.json")
+    manifest, run = place.read_json("tuesday"), place.read_json("tuesday", "run.json")
     assert (manifest["reused"], manifest["files"], manifest["jobs"]) == (15, 30, 2)
     assert run["reused"]["runs"] == [{"run_id": run_id, "run_dir": "runs/monday", "files": 15}]
-    assert place.told("monday")["reused"] == 0
+    assert place.read_json("monday")["reused"] == 0
     status = json.loads(place.done("status", "runs/tuesday", "--json").stdout)
     assert {key: status[key] for key in manifest} == manifest
 
@@ -181,8 +181,8 @@ def test_a_run_of_another_organization_is_reused(place: Place) -> None:
     said = place.night("tuesday", TUESDAY, "--reuse", "runs", "--organization-id", "another")
     assert "reused      15 of them" in said
     assert "is not reused" not in said
-    told = place.words("tuesday", TUESDAY, "--reuse", "runs")
-    assert "organization (api.organization_id)" in place.refused(*told)
+    words = place.words("tuesday", TUESDAY, "--reuse", "runs")
+    assert "organization (api.organization_id)" in place.refused(*words)
 
 
 def test_the_failure_limit_ignores_reused_outcomes(place: Place, tmp_path: Path) -> None:
@@ -193,8 +193,8 @@ def test_the_failure_limit_ignores_reused_outcomes(place: Place, tmp_path: Path)
         place.configure(failing)
         ids = [f"old-{number}" for number in range(2000)] + [f"new-{number}" for number in range(400)]
         (tmp_path / "second.txt").write_text("\n".join(ids))
-        told = ("--reuse", "runs/first", "--stop-at-failure-percentage", "50", "--attempts", "1")
-        done = place.done("run", "c.toml", "--input", "second.txt", "--run-dir", "runs/second", *told, status=77)
+        options = ("--reuse", "runs/first", "--stop-at-failure-percentage", "50", "--attempts", "1")
+        done = place.done("run", "c.toml", "--input", "second.txt", "--run-dir", "runs/second", *options, status=77)
     assert "files that were sent failed (" in done.stderr
 
 
@@ -217,10 +217,10 @@ def test_a_run_whose_files_are_all_reused_calls_nothing(place: Place, server: st
     before = requests_at(server)
     place.night("tuesday", MONDAY[::-1], "--reuse", "runs/monday")
     assert requests_at(server) == before
-    manifest = place.told("tuesday")
+    manifest = place.read_json("tuesday")
     assert (manifest["state"], manifest["reused"], manifest["requests"]) == ("complete", 25, 0)
-    assert manifest["counts"] == place.told("monday")["counts"]
-    assert manifest["types"] == place.told("monday")["types"]
+    assert manifest["counts"] == place.read_json("monday")["counts"]
+    assert manifest["types"] == place.read_json("monday")["types"]
     again = place.done(*place.words("tuesday", MONDAY, "--reuse", "runs"))
     assert "complete already" in again.stderr
     compared = json.loads(place.done("diff", "runs/monday", "runs/tuesday", "--json").stdout)
@@ -230,10 +230,10 @@ def test_a_run_whose_files_are_all_reused_calls_nothing(place: Place, server: st
 def test_plan_shows_what_is_reused_and_what_is_left(place: Place, server: str) -> None:
     """`plan` sends nothing, prints what is reused and what the rest takes, and `resume` carries it out."""
     before = requests_at(server)
-    told = place.done(*place.words("tuesday", TUESDAY, "--reuse", "runs", command="plan")).stdout
-    words = {line.split()[0]: line.split()[1] for line in told.splitlines()}
+    said = place.done(*place.words("tuesday", TUESDAY, "--reuse", "runs", command="plan")).stdout
+    words = {line.split()[0]: line.split()[1] for line in said.splitlines()}
     assert (words["files"], words["reused"], words["chunks"], words["requests"]) == ("30", "15", "2", "4")
-    assert "75 credits" in told
+    assert "75 credits" in said
     assert requests_at(server) == before
     assert "15 of 30 files" in place.done("status", "runs/tuesday").stdout.replace(" have their outcome", " files")
     place.done("verify", "runs/tuesday", status=75)
@@ -267,10 +267,10 @@ def test_failed_files_are_sent_again(place: Place, tmp_path: Path) -> None:
     good, bad = str(uuid5(NAMESPACE_URL, "a.txt")), "unknown"
     place.done(*place.words("first", [good, bad]), status=1)
     place.done(*place.words("second", [bad, good], "--reuse", "runs/first"), status=1)
-    assert place.told("second")["reused"] == 1
+    assert place.read_json("second")["reused"] == 1
     assert [line["file_id"] for line in place.lines("second", "failures.jsonl")] == [bad]
     place.done("resume", "runs/second", "--retry-failed", status=1)
-    assert place.told("second")["counts"] == {"classified": 1, "unmatched": 0, "failed": 1}
+    assert place.read_json("second")["counts"] == {"classified": 1, "unmatched": 0, "failed": 1}
     assert json.loads(place.done("status", "runs/second", "--json").stdout)["counts"]["failed"] == 1
     place.done("verify", "runs/second")
 
@@ -280,7 +280,7 @@ def test_a_run_of_other_rules_is_not_reused(place: Place, server: str) -> None:
     place.configure(server, OTHER_RULES)
     said = place.night("tuesday", MONDAY, "--reuse", "runs")
     assert "runs/monday is not reused: it differs in rules" in said
-    assert place.told("tuesday")["reused"] == 0
+    assert place.read_json("tuesday")["reused"] == 0
     planned = place.done(*place.words("wednesday", MONDAY, "--reuse", "runs/monday", command="plan"))
     assert "runs/monday is not reused: it differs in rules" in planned.stderr
 
@@ -321,7 +321,7 @@ def test_a_killed_planning_begins_again_and_ends_the_same(place: Place, step: in
     assert len(left) == (step + 1) // 2
     place.night("tuesday", TUESDAY, "--reuse", "runs")
     assert sorted(line["file_id"] for line in place.lines("tuesday")) == sorted(TUESDAY)
-    assert place.told("tuesday")["reused"] == 15
+    assert place.read_json("tuesday")["reused"] == 15
 
 
 def test_results_of_a_killed_planning_are_not_taken_for_outcomes(place: Place) -> None:
@@ -332,7 +332,7 @@ def test_results_of_a_killed_planning_are_not_taken_for_outcomes(place: Place) -
     place.done(*place.words("tuesday", TUESDAY, command="plan"))
     assert not (place.runs / "tuesday" / "results.jsonl").exists()
     place.night("tuesday", TUESDAY)
-    assert place.told("tuesday")["reused"] == 0
+    assert place.read_json("tuesday")["reused"] == 0
 
 
 def test_results_without_run_json_are_never_overwritten(place: Place) -> None:

@@ -46,7 +46,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return Runs(calling(capsys, monkeypatch, tmp_path, "run", settle_s="0.1", attempts="1"), tmp_path)
 
 
-# --- What is told ---------------------------------------------------------------------------------------------------
+# --- What is shown --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow

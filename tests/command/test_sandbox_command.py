@@ -54,7 +54,7 @@ def test_the_sandbox_prints_its_url_and_stops_at_a_signal(number: signal.Signals
         assert process.returncode == 0
 
 
-def test_who_has_no_key_is_told_the_sandboxs_own(tmp_path: Path) -> None:
+def test_without_a_key_the_sandboxs_own_is_shown(tmp_path: Path) -> None:
     """At an address of this machine; anybody else's server wants a real one."""
     config, ids = tmp_path / "my.toml", tmp_path / "ids.txt"
     ids.write_text("a\n")
@@ -75,7 +75,7 @@ def test_who_has_no_key_is_told_the_sandboxs_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_person_is_told_that_pdfs_are_not_read(there: bool) -> None:
+def test_a_person_is_warned_that_pdfs_are_not_read(there: bool) -> None:
     """On a terminal, before the first of them is unmatched; and what to install."""
     hide = "" if there else "sys.modules['pypdf'] = None; "
     code = f"import runpy, sys; {hide}sys.argv[0] = 'x'; runpy.run_module('classify_batch', run_name='__main__')"

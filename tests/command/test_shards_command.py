@@ -324,13 +324,13 @@ def test_a_killed_shard_goes_on_where_it_was(tmp_path: Path) -> None:
 def test_shards_that_are_killed_again_and_again(tmp_path: Path) -> None:
     """Three shards at once, a tenth of the creates' answers lost, and ten SIGKILLs at random moments: each file has one
     outcome, and is paid once."""
-    dice = random.Random(11)
+    rng = random.Random(11)
     with sandbox(tmp_path, "--api-key", KEY, "--fault", "lost_create_answer=0.1", "--job-duration-s", "0.3") as server:
         place = Place(tmp_path, server, files=900, jobs_in_flight=4)
         processes = [place.start("--shard", f"{index}/3") for index in range(3)]
         for _ in range(10):
-            time.sleep(dice.uniform(0.5, 3.0))
-            index = dice.randrange(3)
+            time.sleep(rng.uniform(0.5, 3.0))
+            index = rng.randrange(3)
             processes[index].kill()
             processes[index].communicate()
             processes[index] = place.start("--shard", f"{index}/3")
@@ -383,7 +383,7 @@ def test_odd_shards_are_refused_before_anything_is_written(
 
 
 def test_auto_takes_the_schedulers_number(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pod of an Indexed Job and a task of a job array carry out the shard that they are told."""
+    """A pod of an Indexed Job and a task of a job array carry out the shard that they are given."""
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
     command(*place.words("--shards", "2", "--shard", "auto"), status=0)
     assert not place.shard_dir(0).exists()

@@ -98,7 +98,7 @@ def test_a_killed_process_is_named_and_the_run_goes_on(work: Path) -> None:
     ]
 
 
-def test_time_left_and_pause_are_told_while_a_run_is_on(work: Path) -> None:
+def test_time_left_and_pause_are_shown_while_a_run_is_on(work: Path) -> None:
     """A pace gives an estimate; a pause is among the limits in force, and ends the estimate."""
     run_dir = work / "run"
     with started(work, run_dir) as process:
@@ -199,7 +199,7 @@ def test_the_next_command_names_the_config_that_has_the_secrets(secret: str, wor
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to somebody else")
 def test_the_next_command_trusts_what_was_trusted_before(work: Path) -> None:
     """A directory that is refused without trust, with a run of one's own in it: `next` says so again. Whoever has no
-    run there is not told to trust it."""
+    run there is not advised to trust it."""
     run_dir = work / "shared"
     run_dir.mkdir()
     os.chown(run_dir, 12345, 12345)

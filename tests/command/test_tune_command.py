@@ -73,7 +73,7 @@ def test_tune_changes_the_limits_of_a_running_run(work: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "said"),
+    ("words", "said"),
     [
         ((), "Nothing to change"),
         (("--jobs-in-flight", "-1"), "jobs_in_flight"),
@@ -81,11 +81,11 @@ def test_tune_changes_the_limits_of_a_running_run(work: Path) -> None:
         (("--pause",), "no process is at work on this run"),
     ],
 )
-def test_bad_limits_are_refused_and_leave_no_file(work: Path, told: tuple[str, ...], said: str) -> None:
+def test_bad_limits_are_refused_and_leave_no_file(work: Path, words: tuple[str, ...], said: str) -> None:
     """Out of range, nothing at all, or to nobody: status 2, and no file is left behind."""
     planned = command("plan", work / "config.toml", "--input", work / "ids.txt", "--run-dir", work / "run")
     assert planned.returncode == 0
-    done = command("tune", work / "run", *told)
+    done = command("tune", work / "run", *words)
     assert done.returncode == 2
     assert said in done.stderr
     assert "hint:" in done.stderr
@@ -101,8 +101,8 @@ def test_tune_refuses_a_directory_without_a_run(tmp_path: Path) -> None:
 def test_submit_only_creates_jobs_that_resume_collects(work: Path) -> None:
     """All jobs, status 75, and whoever comes later collects without a create."""
     run_dir = work / "run"
-    told = ("--submit-only", "--jobs-in-flight", "0", "--json")
-    done = command("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir, *told)
+    words = ("--submit-only", "--jobs-in-flight", "0", "--json")
+    done = command("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir, *words)
     assert done.returncode == 75, done.stderr
     assert "200 jobs are in flight" in done.stderr
     assert f"classify-batch resume {run_dir}" in done.stderr
@@ -121,8 +121,8 @@ def test_resume_submit_only_creates_jobs_and_collects_none(work: Path) -> None:
     assert command("plan", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir).returncode == 0
     jobs = []
     for jobs_in_flight in ("5", "5", "0"):
-        told = ("--submit-only", "--jobs-in-flight", jobs_in_flight, "--json")
-        done = command("resume", run_dir, *told)
+        words = ("--submit-only", "--jobs-in-flight", jobs_in_flight, "--json")
+        done = command("resume", run_dir, *words)
         assert done.returncode == 75, done.stderr
         assert done.stderr.endswith(f"next: classify-batch resume {run_dir}\n")
         manifest = json.loads(done.stdout.splitlines()[-1])
@@ -141,8 +141,8 @@ def test_an_interrupted_submit_only_names_submit_only_as_next_command(work: Path
     arguments = (work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)
     if verb == "resume":
         assert command("plan", *arguments).returncode == 0
-    told = ("--submit-only", "--jobs-in-flight", "4", "--requests-per-s", "1", "--max-runtime", "1s")
-    done = command(verb, *(arguments if verb == "run" else (run_dir,)), *told)
+    words = ("--submit-only", "--jobs-in-flight", "4", "--requests-per-s", "1", "--max-runtime", "1s")
+    done = command(verb, *(arguments if verb == "run" else (run_dir,)), *words)
     assert done.returncode == 75, done.stderr
     assert "the time that was given is over" in done.stderr
     assert done.stderr.endswith(f"next: classify-batch resume {run_dir} --submit-only\n")

@@ -1,6 +1,6 @@
 """What every version of the API must do behind ports.Api: one suite, over real HTTP against the served sandbox.
 
-The versions may differ in one thing: what becomes of a create whose answer was lost. On v1 it is in doubt; on v2 it is
+The versions may differ in one thing: what becomes of a create whose answer was lost. On v1 it is ambiguous; on v2 it is
 made again, and gives the same job.
 """
 
@@ -213,7 +213,7 @@ async def test_a_create_is_not_sent_if_its_intent_cannot_be_written(version: str
         raise OSError("the disk is full")
 
     async with served() as server, calling(server, version) as (api, _):
-        for _ in range(5):  # more than there are lanes
+        for _ in range(5):  # more than may be in flight
             with pytest.raises(OSError, match="the disk is full"):
                 await api.create(attempt_at("a"), fail)
         assert (server.heard, api.requests) == ([], 0)

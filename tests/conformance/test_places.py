@@ -40,7 +40,7 @@ async def test_a_reader_sees_what_a_store_wrote(run_place: RunPlace) -> None:
 
 
 async def test_places_know_each_other(run_place: RunPlace, tmp_path: Path) -> None:
-    """A place is told from others however it is named, and its folder lists it."""
+    """A place is distinguished from others however it is named, and its folder lists it."""
     async with open_store(run_place) as store:
         await store.prepare()
         async with store.lock():

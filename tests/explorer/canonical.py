@@ -2,7 +2,7 @@
 
 A key tells states apart only by what can make a difference: times count from now, and the order of a dictionary doesn't
 matter. Every time of a model lies near `START_S`, which is larger than any span of time in it, so that times can be
-told from spans.
+known from spans.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def broken_by_end(state: State, end: End) -> Iterator[Broken]:
     for answer in end.answers:
         told, mode = answer.mode, state.calls[answer.job_id].mode
         if told not in (None, mode):
-            yield Broken(PROVEN_MODE, f"{answer.file_id} is told to be {told}, and its job was {mode}")
+            yield Broken(PROVEN_MODE, f"{answer.file_id} is said to be {told}, and its job was {mode}")
     chunk_size = len(state.chunk(end.attempt.key.chunk))
     for part in end.again:
         for position in part.positions(chunk_size):
@@ -103,7 +103,7 @@ def _decidable(state: State, end: End, file_id: str) -> Iterator[Broken]:
             yield Broken(OPEN_ONLY, f"{file_id} is unresolved, and {call.job_id}, which was seen, answers it")
     undecided = any(_may_still_answer(state, end, call) for call in possible)
     if end.gave_up and not undecided and not state.list_failed:
-        yield Broken(OPEN_ONLY, f"{file_id} is unresolved, and every job has told what it answers")
+        yield Broken(OPEN_ONLY, f"{file_id} is unresolved, and every job has shown its answers")
 
 
 def _was_to_be_taken(state: State, end: End, call: Call) -> bool:

@@ -285,7 +285,7 @@ def test_the_files_for_schedulers_are_those_that_the_page_shows(name: str) -> No
     assert os.access(path, os.X_OK) == (name == "classify-nightly")
 
 
-def test_the_container_runs_as_a_user_and_is_told_to_stop() -> None:
+def test_the_container_runs_as_a_user_and_gets_a_signal_to_stop() -> None:
     """The base image has a version, the last user is not root, and the command gets signals itself."""
     lines = [line.split(maxsplit=1) for line in blocks(section("A container"))[0][1].splitlines() if line]
     said = dict(lines)

@@ -29,11 +29,11 @@ def numbered(count: int) -> list[str]:
     return [f"file-{number}" for number in range(count)]
 
 
-def kill_and_finish(run: Run, dice: random.Random) -> tuple[int, str]:
+def kill_and_finish(run: Run, rng: random.Random) -> tuple[int, str]:
     """Kills the command some times on its way, each time somewhere in the next quarter of it, then lets it end."""
     bytes_in_all = 200 * len(run.file_ids)
     for _ in range(KILLS):
-        goal = run.committed() + dice.randint(0, bytes_in_all // 4)
+        goal = run.committed() + rng.randint(0, bytes_in_all // 4)
         with run.start() as process:
             going = run.wait_for_bytes(process, goal)
             process.kill()

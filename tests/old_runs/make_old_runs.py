@@ -257,7 +257,7 @@ def snapshot(run_dir: Path) -> Fatal:
     return Fatal(committed.total(), out, len(unknown), len(unsent), len(first - second), tail)
 
 
-# --- The command on a sandbox that is told what to do -----------------------------------------------------------------
+# --- The command on a sandbox that is set to fail -----------------------------------------------------------------
 
 
 def as_command(recipe: Recipe, words: Sequence[str]) -> None:
@@ -330,7 +330,7 @@ def hold_creates() -> None:
 
 
 def die_at(fatal: Fatal) -> None:
-    """Has the process killed when a job was accepted and before anybody is told, as soon as there is enough to lose."""
+    """Has the process killed when a job was accepted and before anybody knows, as soon as there is enough to lose."""
     ledger = import_module("classify_batch.sandbox.ledger").Ledger
     append = ledger.append
 

@@ -39,7 +39,7 @@ def test_debug_has_requests_and_jobs(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert all({"run", "chunk", "job"} <= set(vars(record)) for record in caplog.records)
 
 
-def test_records_of_two_runs_are_told_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_records_of_two_runs_can_be_distinguished(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Two runs in one loop: each record has the ID of its own run."""
 
     async def main() -> None:

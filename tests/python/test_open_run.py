@@ -216,7 +216,7 @@ def test_tables_read_a_run(tmp_path: Path, library: str) -> None:
 
 
 def test_without_arro3_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program without the extra is told which one it needs; everything else of a handle works."""
+    """A program without the extra is shown which one it needs; everything else of a handle works."""
     result = run(sandbox_settings(), IDS, tmp_path / "run")
     monkeypatch.setitem(sys.modules, "arro3.core", None)
     monkeypatch.delitem(sys.modules, "classify_batch.operations.arrow_table", raising=False)

@@ -49,7 +49,7 @@ def test_every_function_has_a_twin_for_running_loops() -> None:
 
 @pytest.mark.parametrize("name", TWINS)
 def test_a_running_loop_is_refused_in_words_that_name_the_twin(tmp_path: Path, name: str) -> None:
-    """Whoever calls the wrong one in a notebook is told the right one."""
+    """Whoever calls the wrong one in a notebook is shown the right one."""
     arguments: dict[str, tuple[Any, ...]] = {
         "plan": (sandbox_settings(), IDS, tmp_path / "run"),
         "run": (sandbox_settings(), IDS, tmp_path / "run"),

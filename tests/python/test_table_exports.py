@@ -124,7 +124,7 @@ def test_a_damaged_run_leaves_the_existing_table(tmp_path: Path, name: str) -> N
 
 
 def test_without_the_extra_the_error_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program without arro3 is told what to install, and nothing is written."""
+    """A program without arro3 is shown what to install, and nothing is written."""
     write_complete_run(tmp_path / "run", 10, 5)
     monkeypatch.setitem(sys.modules, "arro3.io", None)
     monkeypatch.delitem(sys.modules, "classify_batch.operations.export.arrow_files", raising=False)

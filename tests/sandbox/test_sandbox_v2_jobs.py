@@ -189,7 +189,7 @@ def test_cancelled_and_deleted_jobs_survive_a_restart(tmp_path: Path) -> None:
     assert told["files_billed"] == 2
 
 
-# --- Misfortunes ----------------------------------------------------------------------------------------------------
+# --- Faults ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -139,17 +139,17 @@ async def test_kills_lost_answers_and_changing_accounts_pay_nothing_twice(world:
     """Processes with either account's key, or without an account, follow each other at random, each is killed at a
     random moment, answers to creates get lost, and jobs end badly: in the end each file has one outcome, and none was
     paid twice."""
-    dice = Random(f"{world} {version} {seed}")
+    rng = Random(f"{world} {version} {seed}")
     faults = {"error": 0.1, "partial": 0.1, "list_lag_s": 2.0, "get_lag_s": 1.0}
     with team(world, version=version, faults=faults, job_duration_s=4.0, limits={"jobs_in_flight": 5}) as pair:
         lab = pair.labs["east"]
         for each in pair.labs.values():
-            each.wire.lose_create_answers(dice, 0.2)
+            each.wire.lose_create_answers(rng, 0.2)
         for _ in range(12):
-            lab = pair.as_account(dice.choice([*NAMES, None]), lab)
-            await lab.run_until_power_cut(dice.expovariate(1 / 8), dice.randint)
+            lab = pair.as_account(rng.choice([*NAMES, None]), lab)
+            await lab.run_until_power_cut(rng.expovariate(1 / 8), rng.randint)
         for each in pair.labs.values():
-            each.wire.lose_create_answers(dice, 0.0)
+            each.wire.lose_create_answers(rng, 0.0)
         for name in ("east", None, "west", "east", None):
             lab = pair.as_account(name, lab)
             ending = await lab.run()
@@ -162,7 +162,7 @@ async def test_kills_lost_answers_and_changing_accounts_pay_nothing_twice(world:
 async def test_retries_go_back_to_the_account_that_may_have_paid(version: str, seed: int) -> None:
     """Files that failed as overdue or unanswered were perhaps paid by one account: another one's retry sends only what
     was surely not paid, and leaves the rest to the first."""
-    dice = Random(seed)
+    rng = Random(seed)
     faults = {"stuck": 0.3, "null_result": 0.2, "error": 0.2}
     limits = {"job_timeout_s": 60.0, "attempts": 1}
     with team("two servers", 40, version=version, faults=faults, limits=limits) as pair:
@@ -175,7 +175,7 @@ async def test_retries_go_back_to_the_account_that_may_have_paid(version: str, s
         for lab in pair.labs.values():
             change_faults(lab)
         west = pair.as_account("west", east)
-        await west.run_until_power_cut(dice.uniform(0.01, 3.0), dice.randint, retry_failed=True)
+        await west.run_until_power_cut(rng.uniform(0.01, 3.0), rng.randint, retry_failed=True)
         ending = await west.run()
         assert is_left_to(ending, "east"), ending.reason
         assert west.billed().keys() <= sure
@@ -291,6 +291,6 @@ async def test_a_retried_attempt_says_whose_it_was(world: str) -> None:
         assert len(creates) == 4
 
 
-def test_creates_are_told_by_their_method() -> None:
+def test_creates_are_recognised_by_their_method() -> None:
     """What the wire loses are creates."""
     assert is_create(httpx.Request("POST", "https://sandbox.test/api/v1/classifier/jobs"))

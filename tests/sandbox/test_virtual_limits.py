@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 FOR_EVER_S = 3000.0
 
 
-def told_to(lab: Lab, settings: dict[str, object]) -> None:
+def set_limits(lab: Lab, settings: dict[str, object]) -> None:
     limits = lab.settings.limits.model_copy(update=settings)
     lab.settings = lab.settings.model_copy(update={"limits": limits})
 
@@ -41,7 +41,7 @@ async def test_as_many_as_may_be_out_and_no_more(version: str) -> None:
         ending = await lab.run(submit_only=True)
         assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.INCOMPLETE)
         assert "7 jobs are in flight" in (ending.reason or "")
-        assert (lab.wire.count("POST"), lab.wire.count("GET")) == (7, 2)  # which project it is, two reads have told
+        assert (lab.wire.count("POST"), lab.wire.count("GET")) == (7, 2)  # two reads were for the project
         again = await lab.run(submit_only=True)
         assert again.exit_status == ExitStatus.INCOMPLETE
         assert lab.wire.count("POST") == 7
@@ -54,7 +54,7 @@ async def test_all_jobs_are_created_at_once_without_a_bound() -> None:
     with laboratory(500, limits={"jobs_in_flight": 0}, job_duration_s=3600.0) as lab:
         ending = await lab.run(submit_only=True)
         assert "50 jobs are in flight" in (ending.reason or "")
-        told_to(lab, {"jobs_in_flight": 5})
+        set_limits(lab, {"jobs_in_flight": 5})
         await anyio.sleep(10 * 3600)
         before = lab.wire.count("POST")
         assert (await lab.run()).state == "complete"
@@ -89,7 +89,7 @@ async def test_credits_that_do_not_suffice() -> None:
 
 
 @pytest.mark.parametrize("refusal", [402, 401])
-async def test_somebody_elses_reason_to_stop_is_told(refusal: int) -> None:
+async def test_a_refused_create_decides_the_exit_status(refusal: int) -> None:
     """Out of credits, or the key refused: 77, and not the reason of an orderly leave."""
     with laboratory(100, limits={"jobs_in_flight": 0}, job_duration_s=5.0) as lab:
 
@@ -121,7 +121,7 @@ async def test_a_run_with_more_jobs_than_allowed_leaves() -> None:
     """Nothing can be created then, so submit-only leaves."""
     with laboratory(100, limits={"jobs_in_flight": 5}, job_duration_s=500.0) as lab:
         await lab.run(submit_only=True)
-        told_to(lab, {"jobs_in_flight": 3})
+        set_limits(lab, {"jobs_in_flight": 3})
         with anyio.fail_after(FOR_EVER_S):
             assert "5 jobs are in flight" in ((await lab.run(submit_only=True)).reason or "")
         assert lab.wire.count("POST") == 5
@@ -165,7 +165,7 @@ async def test_nothing_new_goes_out_while_more_are_out_than_allowed() -> None:
     with laboratory(300, limits={"jobs_in_flight": 20}, job_duration_s=50.0) as lab:
         assert await lab.run_until_power_cut(10.0, max) is None
         assert len(creates(lab)) == 20
-        told_to(lab, {"jobs_in_flight": 2})
+        set_limits(lab, {"jobs_in_flight": 2})
         assert (await lab.run()).state == "complete"
         assert await lab.judge() == {}
         jobs = sorted(lab.app.job_table, key=lambda job: job.created_at_s)
@@ -177,16 +177,16 @@ async def test_nothing_new_goes_out_while_more_are_out_than_allowed() -> None:
 # --- tune -------------------------------------------------------------------------------------------------------------
 
 
-async def run_told(lab: Lab, words: list[tuple[float, dict[str, Any]]]) -> None:
+async def run_with_limits(lab: Lab, words: list[tuple[float, dict[str, Any]]]) -> None:
     """A run to its end, whose limits change at some moments."""
 
-    async def tell() -> None:
+    async def change_limits() -> None:
         for after_s, tuning in words:
             await anyio.sleep(after_s)
             await lab.store.create(TUNE_JSON, json.dumps(tuning).encode())
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(tell)
+        tasks.start_soon(change_limits)
         ending = await lab.run()
     assert ending.state == "complete"
     assert await lab.judge() == {}
@@ -199,7 +199,7 @@ def tuned(lab: Lab) -> list[dict[str, Any]]:
 async def test_a_raised_job_limit_holds_within_a_second() -> None:
     """Within a second, and written down."""
     with laboratory(400, limits={"jobs_in_flight": 2}, job_duration_s=100.0, job_duration_sigma=0.0) as lab:
-        await run_told(lab, [(50.0, {"jobs_in_flight": 30})])
+        await run_with_limits(lab, [(50.0, {"jobs_in_flight": 30})])
         moments = creates(lab)
         assert sum(at < 50 for at in moments) == 2
         assert sum(at - moments[0] < 51.5 for at in moments) == 30
@@ -210,7 +210,7 @@ async def test_a_raised_job_limit_holds_within_a_second() -> None:
 async def test_a_lowered_rate_holds_for_all_requests() -> None:
     """The rate of all requests."""
     with laboratory(600, limits={"jobs_in_flight": 60, "requests_per_s": 50.0}, job_duration_s=20.0) as lab:
-        await run_told(lab, [(5.0, {"requests_per_s": 2})])
+        await run_with_limits(lab, [(5.0, {"requests_per_s": 2})])
         moments = [at for at, _, _ in lab.wire.requests]
         later = [at for at in moments if at > moments[0] + 6.5]
         assert max(sum(start <= at < start + 10 for at in later) for start in later) <= 21
@@ -227,7 +227,7 @@ async def test_more_requests_after_very_few(*, listed: bool) -> None:
             return answer(404, {"detail": "no"}) if is_list and not listed else None
 
         lab.wire.before = no_list
-        await run_told(lab, [(8.3, {"requests_per_s": 0.02}), (1.0, {"requests_per_s": 200.0})])
+        await run_with_limits(lab, [(8.3, {"requests_per_s": 0.02}), (1.0, {"requests_per_s": 200.0})])
         assert longest_silence_s(lab) < 5.0
 
 
@@ -238,7 +238,7 @@ def longest_silence_s(lab: Lab) -> float:
 async def test_as_many_jobs_as_there_are() -> None:
     """0 means the same as in the settings."""
     with laboratory(400, limits={"jobs_in_flight": 2}, job_duration_s=100.0, job_duration_sigma=0.0) as lab:
-        await run_told(lab, [(50.0, {"jobs_in_flight": 0})])
+        await run_with_limits(lab, [(50.0, {"jobs_in_flight": 0})])
         moments = creates(lab)
         assert sum(at - moments[0] < 52 for at in moments) == 40
         assert tuned(lab) == [{"jobs_in_flight": 0}]
@@ -247,7 +247,7 @@ async def test_as_many_jobs_as_there_are() -> None:
 async def test_paused_creates_wait_while_jobs_are_collected() -> None:
     """No create passes; what is in flight is collected meanwhile."""
     with laboratory(200, limits={"jobs_in_flight": 5}, job_duration_s=2.0) as lab:
-        await run_told(lab, [(3.0, {"paused": True}), (500.0, {"paused": False})])
+        await run_with_limits(lab, [(3.0, {"paused": True}), (500.0, {"paused": False})])
         moments = creates(lab)
         gaps = [later - sooner for sooner, later in pairwise(moments)]
         assert 495 < max(gaps) < 505
@@ -257,13 +257,13 @@ async def test_paused_creates_wait_while_jobs_are_collected() -> None:
 async def test_a_raised_credit_limit_reaches_a_waiting_run() -> None:
     """A run that waits for its last jobs' bills may be given more meanwhile."""
     with laboratory(100, limits={"max_credits": 100, "jobs_in_flight": 2}, job_duration_s=30.0) as lab:
-        await run_told(lab, [(5.0, {"max_credits": 500})])
+        await run_with_limits(lab, [(5.0, {"max_credits": 500})])
 
 
 async def test_unreadable_limits_are_reported_and_change_nothing() -> None:
     """A file of limits that can't be read is reported and removed, whoever wrote it."""
     with laboratory(100, job_duration_s=20.0) as lab:
-        await run_told(lab, [(5.0, {"jobs_in_flight": -1})])
+        await run_with_limits(lab, [(5.0, {"jobs_in_flight": -1})])
         assert tuned(lab) == []
         assert TUNE_JSON not in lab.store.files
 
@@ -271,16 +271,16 @@ async def test_unreadable_limits_are_reported_and_change_nothing() -> None:
 async def test_a_stop_comes_through_a_pause() -> None:
     """What waits for its turn is given back, so that a run which only collects comes to its end."""
     with laboratory(100, limits={"jobs_in_flight": 5}, job_duration_s=5.0, latency_s=0.01) as lab:
-        told_slow = anyio.Event()
+        slow_create = anyio.Event()
 
         async def slow_once(request: httpx.Request) -> httpx.Response | None:
-            if is_create(request) and not told_slow.is_set():
-                told_slow.set()
+            if is_create(request) and not slow_create.is_set():
+                slow_create.set()
                 return answer(429, {"detail": "slow"})
             return None
 
         async def pause_and_stop() -> None:
-            await told_slow.wait()
+            await slow_create.wait()
             await lab.store.create(TUNE_JSON, b'{"paused": true}')
             await anyio.sleep(30)
             lab.stopping.request_stop(Stop("too many failures", collects=True))

@@ -27,7 +27,7 @@ def manifest(lab: Lab) -> dict[str, Any]:
     return found
 
 
-def told(lab: Lab) -> dict[str, Any]:
+def credits_of(lab: Lab) -> dict[str, Any]:
     """The manifest's credits."""
     found: dict[str, Any] = manifest(lab)["credits"]
     return found
@@ -52,12 +52,12 @@ async def test_a_run_stops_before_the_create_that_could_cost_too_much() -> None:
         assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.PERSON)
         assert "limits.max_credits" in (ending.reason or "")
         assert len(lab.outcomes()) == 40
-        assert told(lab) == {"reserved": 200, "billed": None}
+        assert credits_of(lab) == {"reserved": 200, "billed": None}
         lab.settings = lab.settings.model_copy(
             update={"limits": lab.settings.limits.model_copy(update={"max_credits": 10.0 * A_JOB})}
         )
         assert (await lab.run()).state == "complete"
-        assert told(lab) == {"reserved": 500, "billed": None}
+        assert credits_of(lab) == {"reserved": 500, "billed": None}
         assert await lab.judge() == {}
 
 
@@ -74,7 +74,7 @@ async def test_failed_jobs_cost_nothing() -> None:
         ending = await lab.run()
         assert ending.state == "complete", ending
         assert len(list(lab.app.job_table)) > 10
-        assert told(lab)["reserved"] == may_have_cost(lab) <= 10 * A_JOB
+        assert credits_of(lab)["reserved"] == may_have_cost(lab) <= 10 * A_JOB
 
 
 def most_but_for_errors(lab: Lab) -> int:
@@ -94,7 +94,7 @@ async def test_a_cancelled_job_keeps_its_credits() -> None:
     with laboratory(100, limits={"attempts": 20}, faults=BADLY) as lab:
         assert (await lab.run()).state == "complete"
         assert ended(lab) == {"SUCCESS", "ERROR", "CANCELLED"}
-        assert told(lab) == {"reserved": most_but_for_errors(lab), "billed": None}
+        assert credits_of(lab) == {"reserved": most_but_for_errors(lab), "billed": None}
         assert read_sums(lab)["credits"] == most_but_for_errors(lab)
 
 
@@ -103,7 +103,7 @@ async def test_cancelled_jobs_may_use_a_bound_up() -> None:
     with laboratory(100, limits={"max_credits": 10 * A_JOB, "attempts": 20}, faults=BADLY) as lab:
         ending = await lab.run()
         assert ending.exit_status == ExitStatus.PERSON
-        assert told(lab)["reserved"] == most_but_for_errors(lab) <= 10 * A_JOB
+        assert credits_of(lab)["reserved"] == most_but_for_errors(lab) <= 10 * A_JOB
 
 
 async def test_the_bill_of_a_cancelled_job_counts() -> None:
@@ -111,7 +111,7 @@ async def test_the_bill_of_a_cancelled_job_counts() -> None:
     with laboratory(60, version="v2", limits={"attempts": 20}, faults=BADLY) as lab:
         assert (await lab.run()).state == "complete"
         assert ended(lab) == {"SUCCESS", "ERROR", "CANCELLED"}
-        assert told(lab) == {"reserved": 60, "billed": 60}
+        assert credits_of(lab) == {"reserved": 60, "billed": 60}
 
 
 async def test_a_cancelled_job_without_a_bill_leaves_the_sum_unknown() -> None:
@@ -129,7 +129,7 @@ async def test_a_cancelled_job_without_a_bill_leaves_the_sum_unknown() -> None:
         assert (await lab.run()).state == "complete"
         cancelled = sum(job.ending.status == "CANCELLED" for job in lab.app.job_table)
         assert cancelled > 0
-        assert told(lab) == {"reserved": 60 + 5 * cancelled, "billed": None}
+        assert credits_of(lab) == {"reserved": 60 + 5 * cancelled, "billed": None}
 
 
 async def test_what_is_out_may_give_credits_back() -> None:
@@ -137,7 +137,7 @@ async def test_what_is_out_may_give_credits_back() -> None:
     with laboratory(60, version="v2", limits={"max_credits": 100, "jobs_in_flight": 50}, job_duration_s=2.0) as lab:
         ending = await lab.run()
         assert ending.state == "complete", ending
-        assert told(lab) == {"reserved": 60, "billed": 60}
+        assert credits_of(lab) == {"reserved": 60, "billed": 60}
 
 
 def is_list(request: httpx.Request) -> bool:
@@ -154,12 +154,12 @@ async def tell_no_bills(request: httpx.Request, response: httpx.Response) -> htt
     return httpx.Response(response.status_code, json=body)
 
 
-def bills_not_told(lab: Lab) -> int:
-    """How many jobs of a run of 60 files didn't tell their bill of one credit: five are set aside for them."""
-    assert told(lab)["billed"] is None
-    untold, rest = divmod(told(lab)["reserved"] - 60, 4)
+def count_unknown_bills(lab: Lab) -> int:
+    """How many jobs of a run of 60 files didn't report their bill of one credit: five are set aside for them."""
+    assert credits_of(lab)["billed"] is None
+    unknown, rest = divmod(credits_of(lab)["reserved"] - 60, 4)
     assert rest == 0
-    return int(untold)
+    return int(unknown)
 
 
 @pytest.mark.parametrize(("limits", "asks"), [({}, True), ({"max_credits": 300}, False), ({"max_credits": 70}, False)])
@@ -169,7 +169,7 @@ async def test_a_list_that_tells_no_bills(limits: dict[str, object], asks: bool)
         lab.wire.after = tell_no_bills
         ending = await lab.run()
         assert ending.state == "complete", ending
-        assert told(lab) == {"reserved": 60, "billed": 60}
+        assert credits_of(lab) == {"reserved": 60, "billed": 60}
 
 
 async def test_a_sum_of_only_some_bills_is_not_shown() -> None:
@@ -185,7 +185,7 @@ async def test_a_sum_of_only_some_bills_is_not_shown() -> None:
 
         lab.wire.after = tell_some
         assert (await lab.run()).state == "complete"
-        assert bills_not_told(lab) == read_sums(lab)["unbilled"] == read_sums(lab)["billed"] == 30
+        assert count_unknown_bills(lab) == read_sums(lab)["unbilled"] == read_sums(lab)["billed"] == 30
         assert "(the bill is not known)" in "".join(format_run_summary(cast(Manifest, manifest(lab))))
 
 
@@ -200,7 +200,7 @@ async def test_a_bill_is_asked_for_and_the_answer_that_came_stays() -> None:
 
         lab.wire.after = lag
         assert (await lab.run()).state == "complete"
-        assert (lab.wire.count("POST"), told(lab)) == (20, {"reserved": 100, "billed": None})
+        assert (lab.wire.count("POST"), credits_of(lab)) == (20, {"reserved": 100, "billed": None})
         assert await lab.judge() == {}
 
 
@@ -218,7 +218,7 @@ async def test_a_list_that_refuses_to_tell_bills() -> None:
         lab.wire.before = refuse
         assert (await lab.run()).state == "complete"
         assert len(refused) == 1
-        assert bills_not_told(lab) > 50
+        assert count_unknown_bills(lab) > 50
 
 
 async def test_what_was_out_when_the_plug_was_pulled_gives_credits_back_too() -> None:
@@ -227,7 +227,7 @@ async def test_what_was_out_when_the_plug_was_pulled_gives_credits_back_too() ->
         assert await lab.run_until_power_cut(2.0, max) is None
         assert lab.wire.count("POST") == 20
         assert (await lab.run()).state == "complete"
-        assert told(lab) == {"reserved": 60, "billed": 60}
+        assert credits_of(lab) == {"reserved": 60, "billed": 60}
 
 
 async def test_looks_of_a_retry_give_no_credits_that_were_not_set_aside() -> None:
@@ -237,7 +237,7 @@ async def test_looks_of_a_retry_give_no_credits_that_were_not_set_aside() -> Non
         assert (await lab.run()).exit_status == ExitStatus.PERSON
         with anyio.fail_after(5000):
             assert (await lab.run(retry_failed=True)).exit_status == ExitStatus.PERSON
-        assert told(lab)["reserved"] <= 125
+        assert credits_of(lab)["reserved"] <= 125
 
 
 async def test_a_bill_counts_where_nothing_was_set_aside() -> None:
@@ -245,7 +245,7 @@ async def test_a_bill_counts_where_nothing_was_set_aside() -> None:
     config = {"price": {"credits_per_page": {"FAST": 0}}}
     with laboratory(20, version="v2", config=config) as lab:
         assert (await lab.run()).state == "complete"
-        assert told(lab) == {"reserved": 20, "billed": 20}
+        assert credits_of(lab) == {"reserved": 20, "billed": 20}
 
 
 async def test_rates_may_be_fractions() -> None:
@@ -253,7 +253,7 @@ async def test_rates_may_be_fractions() -> None:
     config = {"price": {"credits_per_page": {"FAST": 0.02}}}
     with laboratory(3, files_per_job=1, limits={"max_credits": 0.3}, config=config) as lab:
         assert (await lab.run()).state == "complete"
-        assert told(lab)["reserved"] == pytest.approx(0.3)
+        assert credits_of(lab)["reserved"] == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("seed", range(12))

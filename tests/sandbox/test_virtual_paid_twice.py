@@ -106,7 +106,7 @@ async def test_servers_whose_clocks_disagree_by_more_than_is_allowed_end_exclusi
 
         async def lose(request: httpx.Request, response: httpx.Response) -> httpx.Response:
             nonlocal lost
-            if is_create(request) and _is_told_apart(lab):
+            if is_create(request) and _has_times_apart(lab):
                 lost += 1
                 raise httpx.ReadError("lost")
             return _back(response, 100.0)
@@ -117,7 +117,7 @@ async def test_servers_whose_clocks_disagree_by_more_than_is_allowed_end_exclusi
         assert lab.accepted() == 24
 
 
-def _is_told_apart(lab: Lab) -> bool:
+def _has_times_apart(lab: Lab) -> bool:
     return any(line.get("times_apart") for line in lab.lines(Log.JOURNAL))
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 PARSE_JOBS = [f"pjb-{number:03}" for number in range(40)]
 
 
-def told(lab: Lab) -> dict[str, Any]:
+def credits_of(lab: Lab) -> dict[str, Any]:
     """The manifest's credits."""
     found: dict[str, Any] = json.loads(lab.store.files["manifest.json"])["credits"]
     return found
@@ -49,7 +49,7 @@ async def test_a_bound_of_nothing_is_enough_for_parse_jobs() -> None:
     with parse_job_laboratory(limits={"max_credits": 0}) as lab:
         assert (await lab.run()).state == "complete"
         assert set(lab.outcomes()) == set(PARSE_JOBS)
-        assert told(lab) == {"reserved": 0, "billed": 0}
+        assert credits_of(lab) == {"reserved": 0, "billed": 0}
         assert lab.app.job_table.credits_spent == 0
         assert await lab.judge() == {}
 
@@ -59,13 +59,13 @@ async def test_files_beside_parse_jobs_cost_what_they_cost() -> None:
     mixed = [*PARSE_JOBS[:20], *(f"file-{number}" for number in range(20))]
     with parse_job_laboratory(mixed, limits={"max_credits": 100}) as lab:
         assert (await lab.run()).state == "complete"
-        assert told(lab) == {"reserved": 20, "billed": 20}
+        assert credits_of(lab) == {"reserved": 20, "billed": 20}
     with parse_job_laboratory(mixed, limits={"max_credits": 4}) as lab:
         assert (await lab.run()).exit_status == ExitStatus.PERSON
         assert {file_id[:4] for file_id in lab.outcomes()} == {"pjb-"}
 
 
-async def test_a_bill_is_told_once_counts_and_stops_the_run_at_its_bound() -> None:
+async def test_a_bill_is_reported_once_counts_and_stops_the_run_at_its_bound() -> None:
     """The first bill says that they aren't free: from then on five credits are set aside for each, as for a file."""
     limits = {"max_credits": 20, "jobs_in_flight": 2}
     with parse_job_laboratory(limits=limits, faults={"parse_jobs_billed": True}) as lab:
@@ -74,7 +74,7 @@ async def test_a_bill_is_told_once_counts_and_stops_the_run_at_its_bound() -> No
         ending = await lab.run()
         assert ending.exit_status == ExitStatus.PERSON
         assert "limits.max_credits" in (ending.reason or "")
-        assert told(lab)["reserved"] == told(lab)["billed"] == lab.app.job_table.credits_spent
+        assert credits_of(lab)["reserved"] == credits_of(lab)["billed"] == lab.app.job_table.credits_spent
         assert 15 <= lab.app.job_table.credits_spent <= 20
         said = [words for words in listener.warnings if "parse jobs cost nothing" in words]
         assert len(said) == 1
@@ -91,13 +91,13 @@ async def test_the_next_process_knows_that_parse_jobs_are_billed() -> None:
         assert lab.app.job_table.credits_spent <= 20
 
 
-async def test_without_a_bound_a_bill_is_told_and_counts() -> None:
+async def test_without_a_bound_a_bill_is_reported_and_counts() -> None:
     """The run goes on: nobody set a bound."""
     with parse_job_laboratory(faults={"parse_jobs_billed": True}) as lab:
         listener = Listener()
         lab.observers = [listener]
         assert (await lab.run()).state == "complete"
-        assert told(lab) == {"reserved": 40, "billed": 40}
+        assert credits_of(lab) == {"reserved": 40, "billed": 40}
         assert sum("parse jobs cost nothing" in words for words in listener.warnings) == 1
 
 

@@ -30,7 +30,7 @@ def losing(share: float, seed: int = 2) -> After:
     return after
 
 
-async def in_doubt(lab: Lab) -> int:
+async def count_ambiguous(lab: Lab) -> int:
     left = await read_run(lab.store)
     assert left is not None
     return len(left.snapshot.open_attempts) - left.snapshot.jobs_in_flight
@@ -45,13 +45,13 @@ async def test_ambiguous_creates_are_left_to_a_later_process() -> None:
         ending = await lab.run(submit_only=True)
         assert anyio.current_time() - began_s < SOON_S
         assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.INCOMPLETE)
-        doubts = await in_doubt(lab)
-        assert 0 < doubts < 10
-        assert f"{10 - doubts} jobs are in flight" in (ending.reason or "")
-        assert f"{doubts} more creates it is unknown" in (ending.reason or "")
+        ambiguous = await count_ambiguous(lab)
+        assert 0 < ambiguous < 10
+        assert f"{10 - ambiguous} jobs are in flight" in (ending.reason or "")
+        assert f"{ambiguous} more creates it is unknown" in (ending.reason or "")
         assert lab.accepted() == 10
         again = await lab.run(submit_only=True)
-        assert f"{doubts} more creates it is unknown" in (again.reason or "")
+        assert f"{ambiguous} more creates it is unknown" in (again.reason or "")
         assert lab.accepted() == 10
         assert (await lab.run()).state == "complete"
         assert lab.accepted() == 10
@@ -66,7 +66,7 @@ async def test_ambiguous_creates_with_a_bound_of_jobs() -> None:
         ending = await lab.run(submit_only=True)
         assert anyio.current_time() - began_s < SOON_S
         assert ending.exit_status == ExitStatus.INCOMPLETE
-        assert await in_doubt(lab) > 0
+        assert await count_ambiguous(lab) > 0
         assert lab.accepted() == 8
 
 
@@ -100,9 +100,9 @@ async def test_ambiguous_creates_that_are_settled_at_once() -> None:
         lab.wire.before = lose_on_the_way
         with anyio.fail_after(SOON_S):
             ending = await lab.run(submit_only=True)
-        doubts = await in_doubt(lab)
+        ambiguous = await count_ambiguous(lab)
         assert lab.wire.count("POST") > 10
-        assert f"{10 - doubts} jobs are in flight" in (ending.reason or "")
+        assert f"{10 - ambiguous} jobs are in flight" in (ending.reason or "")
         lab.wire.before = nothing
         assert (await lab.run()).state == "complete"
         assert await lab.judge() == {}

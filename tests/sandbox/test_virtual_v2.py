@@ -157,7 +157,7 @@ async def test_creates_keep_to_their_rate() -> None:
 
 
 async def test_the_key_is_the_attempts_own() -> None:
-    """Told apart by run, file, rules, mode, parsing configuration and attempt, and by nothing else."""
+    """They differ by run, file, rules, mode, parsing configuration and attempt, and by nothing else."""
     with laboratory(3, version="v2") as lab:
 
         def key(run_id: str = "run", file_id: str = "f", chunk: int = 0, attempt: int = 1, **job: object) -> str:

@@ -77,12 +77,12 @@ async def test_a_server_that_repeats_them_does_not_bring_them_to_disk(version: s
         lab.wire.after = repeats(status, write)
         ending = await lab.run()
         kept = {name: bytes(data).decode() for name, data in lab.store.files.items()}
-        told = _told(lab, ending.reason or "")
-        assert "can't do this" in told
-        assert "*****" in told
+        shown = _all_that_is_shown(lab, ending.reason or "")
+        assert "can't do this" in shown
+        assert "*****" in shown
         assert not [name for name, words in kept.items() if "HIDDEN" in words]
-        assert "HIDDEN" not in told
+        assert "HIDDEN" not in shown
 
 
-def _told(lab: Lab, reason: str) -> str:
+def _all_that_is_shown(lab: Lab, reason: str) -> str:
     return " ".join([reason, *(line["message"] for line in lab.lines(Log.FAILURES))])

@@ -35,7 +35,7 @@ def job(job_id: str = "j", status: str = "PENDING", **shown: Any) -> JobView:
 
 
 class EvidenceStage(Evidence):
-    """Evidence, and the stage beside it in a few words: the journal names nothing but what it is told."""
+    """Evidence, and the stage beside it in a few words: the journal names nothing but what it is given."""
 
     def __init__(self, *ambiguous_attempts: AmbiguousAttempt, named: dict[str, NamedFor] | None = None) -> None:
         super().__init__(SPECS, settle_s=SETTLE_S, clock_spread_s=SPREAD_S)

@@ -4,7 +4,7 @@ Starting the interpreter and importing the package is most of what a short comma
 process, with its own pid, streams, environment and exit status; only its imports are done before. It runs the
 package's `__main__`, and ends as an interpreter ends.
 
-It is told over a socket what to start (`Call`, with the three streams as file descriptors), and whose exit status is
+It hears over a socket what to start (`Call`, with the three streams as file descriptors), and whose exit status is
 asked for. It has one thread and no event loop, opens nothing, and leaves when the socket closes.
 """
 

@@ -145,7 +145,7 @@ class IndependentServer:
 
     def __init__(self, habits: argparse.Namespace) -> None:
         self.habits = habits
-        self.dice = random.Random(habits.seed)
+        self.rng = random.Random(habits.seed)
         self.jobs: dict[str, Job] = {}
         self.omitted = frozenset(habits.omit.split(","))
         self.snapshots: dict[int, list[Job]] = {}
@@ -155,7 +155,7 @@ class IndependentServer:
         self.last_body: Mapping[str, Any] | None = None
 
     def happens(self, share: float) -> bool:
-        return self.dice.random() < share
+        return self.rng.random() < share
 
     # --- Requests -----------------------------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class IndependentServer:
         if route == ("create",):
             return self.create(request)
         if self.happens(self.habits.read_5xx):
-            return refusal(self.dice.choice([500, 502, 503, 504]), "upstream connect error")
+            return refusal(self.rng.choice([500, 502, 503, 504]), "upstream connect error")
         return self.read(route, request.query)
 
     def read(self, route: tuple[str, ...], query: Mapping[str, str]) -> Reply:
@@ -242,11 +242,11 @@ class IndependentServer:
         file_ids = body["file_ids"]
         items, answered, status = self.end(number, body)
         job = Job(
-            job_id=f"job/{number}:ü?.." if habits.ids == "odd" else f"{number:x}-{self.dice.getrandbits(64):x}",
+            job_id=f"job/{number}:ü?.." if habits.ids == "odd" else f"{number:x}-{self.rng.getrandbits(64):x}",
             body=body,
             since_s=now_s,
-            until_s=now_s + habits.duration_s * (0.5 + self.dice.random()),
-            shown_s=now_s + habits.list_lag_s * self.dice.random(),
+            until_s=now_s + habits.duration_s * (0.5 + self.rng.random()),
+            shown_s=now_s + habits.list_lag_s * self.rng.random(),
             status=status,
             items=items,
             answered=answered,
@@ -266,7 +266,7 @@ class IndependentServer:
         if self.happens(habits.cancelled):
             return [], [], "CANCELLED"
         types = [rule["type"] for rule in body["rules"]]
-        left = set(self.dice.sample(file_ids, (len(file_ids) + 4) // 5)) if self.happens(habits.partial) else set()
+        left = set(self.rng.sample(file_ids, (len(file_ids) + 4) // 5)) if self.happens(habits.partial) else set()
         absent = {name for name in left if self.happens(0.5)}
         items = [
             self.item(number, place, name, None if name in left else right_type(name, types), answered=name not in left)
@@ -274,12 +274,12 @@ class IndependentServer:
             if name not in absent
         ]
         if self.happens(habits.doubled):
-            items += [dict(item) for item in items for _ in range(self.dice.randint(0, 2))]
+            items += [dict(item) for item in items for _ in range(self.rng.randint(0, 2))]
         if self.happens(habits.nameless):
             items.append({**self.item(number, -1, "", types[0]), "file_id": None})
         if self.happens(habits.unasked):
             items.insert(0, self.item(number, -2, f"nobody-sent-{number}", types[0]))
-        self.dice.shuffle(items)
+        self.rng.shuffle(items)
         if habits.doubled:
             items.sort(key=lambda item: str(item["id"]))
         answered = [name for name in file_ids if name not in left]
@@ -320,7 +320,7 @@ class IndependentServer:
         now_s = time.time()
         jobs = [job for job in self.jobs.values() if job.shown_s <= now_s]
         if self.habits.order == "random":
-            self.dice.shuffle(jobs)
+            self.rng.shuffle(jobs)
         return jobs if self.habits.order == "oldest" else jobs[::-1]
 
     def page(self, items: Sequence[Any], start: int, size: int) -> tuple[Sequence[Any], str | None]:
@@ -345,7 +345,7 @@ class IndependentServer:
 
     def show(self, job: Job) -> dict[str, Any]:
         habits, body = self.habits, job.body
-        status = job.status if time.time() >= job.until_s else self.dice.choice(habits.words.split(",")) or "PENDING"
+        status = job.status if time.time() >= job.until_s else self.rng.choice(habits.words.split(",")) or "PENDING"
         rules = body["rules"]
         mode, parsing = body.get("mode"), body.get("parsing_configuration")
         if habits.fill:
@@ -388,7 +388,7 @@ class IndependentServer:
         try:
             while (request := await read_request(reader)) is not None:
                 reply = self.answer(request)
-                await asyncio.sleep(self.dice.random() * self.habits.delay_s)
+                await asyncio.sleep(self.rng.random() * self.habits.delay_s)
                 if reply.lost:
                     reset(writer)
                     return

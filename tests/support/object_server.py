@@ -1,6 +1,6 @@
 """An object store on a socket: as much of the APIs of S3, Google Cloud Storage and Azure as the package asks for.
 
-It keeps nothing but what was sent to it, and can be told to refuse, to fail or to hang. What S3 itself would do, moto's
+It keeps nothing but what was sent to it, and can be set to refuse, to fail or to hang. What S3 itself would do, moto's
 server says, in `tests/command/test_s3.py`.
 """
 

@@ -158,7 +158,7 @@ class _End(httpx.AsyncBaseTransport):
         try:
             await anyio.sleep(self._wire.latency_s())
             journey.answer = await self._wire.before(journey.request) or await self._ask(journey.request)
-        except Exception as error:  # noqa: BLE001 - the client is told, as over a wire
+        except Exception as error:  # noqa: BLE001 - the client gets it, as over a wire
             journey.answer = error
         journey.ended.set()
 

@@ -89,7 +89,7 @@ def test_a_key_may_stand_in_a_file(tmp_path: Path) -> None:
     assert account.key.get_secret_value() == "llx-3"
 
 
-def test_all_faults_of_keys_are_told_at_once() -> None:
+def test_all_errors_of_keys_are_reported_at_once() -> None:
     """Every account whose key is missing, or is none, or is another's, is named; no key is."""
     third = {"name": "north", "api_key_env": "NORTH_KEY"}
     with pytest.raises(SettingsError) as caught:

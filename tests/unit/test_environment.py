@@ -143,7 +143,7 @@ ODD_KEYS = {
 
 @pytest.mark.parametrize("text", list(ODD_KEYS))
 @pytest.mark.parametrize("by_file", [False, True])
-def test_what_is_no_key_is_told_and_not_shown(tmp_path: Path, text: str, by_file: bool) -> None:
+def test_what_is_no_key_is_reported_and_not_shown(tmp_path: Path, text: str, by_file: bool) -> None:
     """A key file that holds an assignment, quotes, a byte-order mark: the API would only say 401."""
     file = tmp_path / "key"
     file.write_text(f"{text}\r\n", "utf-8")
@@ -155,7 +155,7 @@ def test_what_is_no_key_is_told_and_not_shown(tmp_path: Path, text: str, by_file
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
-def test_a_key_file_in_another_encoding_is_told(tmp_path: Path, encoding: str) -> None:
+def test_a_key_file_in_another_encoding_is_reported(tmp_path: Path, encoding: str) -> None:
     """PowerShell and Notepad write such files."""
     file = tmp_path / "key"
     file.write_text(KEY, encoding)
@@ -181,7 +181,7 @@ def test_a_key_may_be_any_token(key: str) -> None:
         *("256.1.1.1", "1.2.3", "12345", "::g", "fe80::1%eth0"),
     ],
 )
-def test_a_host_that_cannot_be_asked_for_is_told(host: str) -> None:
+def test_a_host_that_no_request_can_name_is_reported(host: str) -> None:
     """By the settings, before any resolver: in words that repeat nothing."""
     assert find_host_error(host)
 

@@ -302,8 +302,8 @@ def test_no_order_of_jobs_and_no_accident_fails_a_good_file_early(size: int, poi
 def test_one_bad_file_is_found_in_logarithmic_time(
     data: st.DataObject, size: int, attempts: int, lots: list[int]
 ) -> None:
-    """At most 2 * ceil(log2 n) + 1 jobs beside the first, and `attempts` more where it can't be told from neighbours
-    that are still out; these are paid once."""
+    """At most 2 * ceil(log2 n) + 1 jobs beside the first, and `attempts` more where it can't be distinguished from
+    neighbours in flight; these are paid once."""
     order = iter(lots)
     life = ChunkLife(size, {data.draw(st.integers(0, size - 1))}, attempts)
     life.live(lambda choices: next(order, 0) % choices)

@@ -107,7 +107,7 @@ READERS: list[Callable[[bytes], object]] = [
 
 @pytest.mark.parametrize("read", READERS)
 @pytest.mark.parametrize("data", [b"", b"<html>", b"\xff\xfe\x00", b'{"id":', b"[" * 100_000])
-def test_what_is_no_json_is_told_apart(read: Callable[[bytes], object], data: bytes) -> None:
+def test_what_is_no_json_is_distinguished(read: Callable[[bytes], object], data: bytes) -> None:
     """An error of its own, since something between here and the API may have answered."""
     with pytest.raises(NotJsonError):
         read(data)

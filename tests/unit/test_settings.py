@@ -139,7 +139,7 @@ def test_webhooks_that_the_api_would_refuse(webhook: Mapping[str, str], named: s
 
 
 def test_only_v2_keeps_webhooks() -> None:
-    """v1 has no such field: it would ignore the IDs, and nobody would be told."""
+    """v1 has no such field: it would ignore the IDs, and nobody would notice."""
     Settings(api={"version": "v2"}, job={**JOB, "webhook_configuration_ids": ["whk-1"]})
     with pytest.raises(SettingsError, match=r"job\.webhook_configuration_ids.*v1.*keeps no webhooks"):
         Settings(job={**JOB, "webhook_configuration_ids": ["whk-1"]})

@@ -13,7 +13,7 @@ from classify_batch.shell_words import command_of, quote_path
 
 @pytest.mark.parametrize("path", ["/a b", "/it's", "/$(x)`y`", "/a\nb", "/x\u202ey", "/a\\b\n", "-x"], ids=ascii)
 def test_a_path_is_one_word_of_a_shell(path: str) -> None:
-    """What is told to paste names the directory, whatever it is called, and holds no control character."""
+    """What is shown to be pasted names the directory, whatever it is called, and holds no control character."""
     word = quote_path(path)
     assert word.isprintable()
     said = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout.decode()

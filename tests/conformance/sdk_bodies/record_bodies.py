@@ -6,7 +6,7 @@ the SDKs make the environments, and compare what is recorded there with what is 
     .venv-llama-cloud-1.6.0/bin/python tests/conformance/sdk_bodies/record_bodies.py v1 > v1.json
     .venv-llama-cloud-2/bin/python tests/conformance/sdk_bodies/record_bodies.py v2 > v2.json
 
-The SDK talks over a socket to a server of its own, which keeps each request and answers what it is told. Answers are
+The SDK talks over a socket to a server of its own, which keeps each request and gives the answer set. Answers are
 made from the SDK's own classes: with all fields, with the least, with nulls, with each documented word, and with words
 and fields that nobody knows. The first two of v1 stand in the vendor's API reference.
 """
@@ -58,7 +58,7 @@ Call = Callable[[], Any]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Keeps the last request, and answers what it is told."""
+    """Keeps the last request, and gives the answer that was set."""
 
     answer: ClassVar[Any] = {}
     kept: ClassVar[dict[str, Any]] = {}

@@ -298,7 +298,7 @@ def test_the_screen_goes_on_below_what_the_shell_wrote(monkeypatch: pytest.Monke
         os.close(ours)
 
 
-def test_fg_is_told_to_the_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_is_continued_calls_its_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     """SIGCONT is what a shell sends; afterwards the signal means what it did before."""
     continued: list[bool] = []
     before = signal.getsignal(signal.SIGCONT)

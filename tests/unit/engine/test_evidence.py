@@ -309,7 +309,7 @@ def test_another_files_job_is_nobodys_here() -> None:
 
 
 def test_what_the_list_showed_of_a_job_stays_known() -> None:
-    """A job that is asked for by itself shows how it stands, and not what it was told to do."""
+    """A job that is asked for by itself shows how it stands, and not how it was to be done."""
     world = EvidenceStage(ambiguous("a"))
     told: dict[str, Any] = {"created_at_s": SERVER_S, "project_id": "p", "mode": "FAST", "transaction_id": None}
     told |= {"parsing_configuration": {"lang": "en"}}

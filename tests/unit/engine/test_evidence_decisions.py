@@ -130,7 +130,7 @@ def test_a_job_that_names_our_files_without_an_answer_held_them() -> None:
 
 
 def test_a_job_some_of_whose_results_are_withheld_may_hold_any_file() -> None:
-    """It is waited for, and asked again; where it names one of the files it has told what it will."""
+    """It is waited for, and asked again; where it names one of the files, no more is expected of it."""
     asked, other = ambiguous("a", "b"), ambiguous("c", chunk=1)
     world = EvidenceStage(asked, other)
     view = job(status="SUCCESS")

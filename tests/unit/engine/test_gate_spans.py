@@ -1,4 +1,4 @@
-"""Spans of 429s, outages and waits: what is told of them, and when. In virtual time."""
+"""Spans of 429s, outages and waits: what is reported of them, and when. In virtual time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Heard(EventQueue):
-    """Keeps what it is told."""
+    """Keeps what is reported to it."""
 
     def __init__(self) -> None:
         super().__init__([])
@@ -35,7 +35,7 @@ class Heard(EventQueue):
 
 
 class Spans:
-    """A gate, a budget, and what was told of them."""
+    """A gate, a budget, and what was reported of them."""
 
     def __init__(self) -> None:
         self.gate = RequestGate(requests_in_flight=10, requests_per_s=10.0)
@@ -50,7 +50,7 @@ class Spans:
             self.spans.report_changes()
 
     def take(self) -> list[Event]:
-        """What was told since the last time."""
+        """What was reported since the last time."""
         told, self.heard.events = self.heard.events, []
         return told
 
@@ -82,7 +82,7 @@ async def test_429s_that_follow_each_other_are_one_span(spans: Spans) -> None:
 
 
 async def test_an_outage_began_with_its_first_failure(spans: Spans) -> None:
-    """It is told when the breaker opens, counted from the first failure, and over with the first answer."""
+    """It is reported when the breaker opens, counted from the first failure, and over with the first answer."""
     spans.gate.record_failure()
     await spans.pass_time(3)
     for _ in range(BREAK_AFTER - 1):

@@ -79,7 +79,7 @@ def next_of(answers: list[Each | ApiError]) -> Each:
 
 @dataclass
 class Proof:
-    """What came of a proof: `ready`: what whoever waits for it is told; None: the run was stopped."""
+    """What came of a proof: `ready`: what whoever waits for it gets; None: the run was stopped."""
 
     ready: bool | None
     project_id: str | None
@@ -173,7 +173,7 @@ async def test_any_read_that_shows_the_runs_project_proves_it(run: KnownProject,
 )
 async def test_another_projects_key_stops_the_run(run: KnownProject, server: Server, words: str) -> None:
     """Before anything is sent, and before anybody believes that a job isn't there: for a person to mend, and whoever
-    waits is not told to go on."""
+    waits does not go on."""
     proof = await prove(server, run)
     assert proof.ready is None
     assert proof.stop is not None

@@ -252,7 +252,7 @@ async def single(data: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.parametrize("damage", ["cut off", "a flipped bit", "gone"])
-async def test_damage_to_what_is_taken_from_is_told(damage: str) -> None:
+async def test_damage_to_the_failures_taken_from_is_reported(damage: str) -> None:
     """With the file and the byte; nothing is guessed."""
     run = await made(300, 1)
     await run.reopen()

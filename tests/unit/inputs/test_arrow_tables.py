@@ -1,4 +1,4 @@
-"""Parquet and Arrow files as inputs: told by content, any text column, carried values as JSON, damage in words."""
+"""Parquet and Arrow files as inputs: recognised by content; text columns, carried values, damage."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_every_kind_of_text_is_text(tmp_path: Path, kind: DataType) -> Non
 
 
 async def test_many_rows_come_in_their_order(tmp_path: Path) -> None:
-    """Several batches: a fault in the last one is told by its row."""
+    """Several batches: a fault in the last one is reported with its row."""
     many = [f"id-{number}" for number in range(5_000)]
     (tmp_path / "in").write_bytes(encoded("parquet", {"file_id": ids(*many)}))
     assert await read(tmp_path / "in") == many
@@ -159,7 +159,7 @@ async def test_what_does_not_fit_is_one_message(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_damaged_table_is_told_in_words(tmp_path: Path, kind: str) -> None:
+async def test_damage_of_a_table_is_described(tmp_path: Path, kind: str) -> None:
     """Cut off anywhere, or with other bytes in its middle or its footer: never a traceback, and never rows."""
     data = encoded(kind, {"file_id": ids(*(f"id-{number}" for number in range(2_000)))})
     path = tmp_path / "in"
@@ -174,7 +174,7 @@ async def test_a_damaged_table_is_told_in_words(tmp_path: Path, kind: str) -> No
         assert caught.value.hint
 
 
-async def test_a_file_that_is_no_table_is_told_by_its_name(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:
     """A suffix promises what the content must keep; a line that begins like a table is a file ID."""
     (tmp_path / "in.parquet").write_text("file_id\na\n")
     with pytest.raises(SourceError, match="is no parquet file"):

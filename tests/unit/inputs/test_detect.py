@@ -1,4 +1,4 @@
-"""What an input is, told by its content: read right, or refused with what it is and what to do."""
+"""What an input is, recognised by its content: read right, or refused with what it is and what to do."""
 
 from __future__ import annotations
 
@@ -201,14 +201,16 @@ REFUSED: list[tuple[str | bytes, str, str]] = [
 """What a file holds, what the error says of it, and a word of the hint."""
 
 
-@pytest.mark.parametrize(("data", "told", "hint"), REFUSED, ids=[f"{at} {each[1]}" for at, each in enumerate(REFUSED)])
+@pytest.mark.parametrize(
+    ("data", "message", "hint"), REFUSED, ids=[f"{at} {each[1]}" for at, each in enumerate(REFUSED)]
+)
 async def test_what_is_no_list_of_ids_is_refused_by_what_it_is(
-    tmp_path: Path, data: str | bytes, told: str, hint: str
+    tmp_path: Path, data: str | bytes, message: str, hint: str
 ) -> None:
     """No whole line of JSON, of a table or of quotes is ever a file ID; the hint says what to do."""
     with pytest.raises(SourceError) as caught:
         await read(written(tmp_path, data))
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert hint in caught.value.hint
     assert str(caught.value).isprintable()
     assert caught.value.exit_status is ExitStatus.USAGE
@@ -254,7 +256,7 @@ async def test_a_format_that_is_named_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         (("xml", None, None), "'xml' is no format"),
         (("lines", ";", None), "the format lines has no delimiter"),
@@ -267,9 +269,9 @@ async def test_a_format_that_is_named_wins(tmp_path: Path) -> None:
         (("lines", None, "id"), "lines have no columns"),
     ],
 )
-def test_what_no_input_can_be_is_refused(given: tuple[str | None, ...], told: str) -> None:
+def test_what_no_input_can_be_is_refused(given: tuple[str | None, ...], message: str) -> None:
     """Before anything is read, with a hint."""
-    with pytest.raises(UsageError, match=told) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         parse_reading(*given)
     assert caught.value.hint
 

@@ -79,7 +79,7 @@ async def test_only_a_newline_ends_a_line(tmp_path: Path, character: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ("a\nb c\n", "line 2: 'b c' has a space"),
         ("# x\r\n\r\na\r\nb\tc\r\n", r"line 4: 'b\tc' looks like a row of a table"),
@@ -90,9 +90,9 @@ async def test_only_a_newline_ends_a_line(tmp_path: Path, character: str) -> Non
         ("\ufeff\n# nothing\n\n", "holds no file IDs"),
     ],
 )
-async def test_faults_of_text_name_their_line(tmp_path: Path, data: str | bytes, told: str) -> None:
+async def test_faults_of_text_name_their_line(tmp_path: Path, data: str | bytes, message: str) -> None:
     """What is not an ID is reported with its file, its line and the value, cut short."""
-    assert told in str(await fault(tmp_path / "ids.txt", data))
+    assert message in str(await fault(tmp_path / "ids.txt", data))
 
 
 # --- JSONL ----------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ async def test_the_dead_letters_of_a_run_are_an_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         ('{"file_id": 5}', "5 is not a string"),
         ('{"file_id": null}', "None is not a string"),
@@ -128,11 +128,11 @@ async def test_the_dead_letters_of_a_run_are_an_input(tmp_path: Path) -> None:
         ("[" * 100_000, "is not JSON"),
     ],
 )
-async def test_faults_of_jsonl_name_their_line(tmp_path: Path, bad: str, told: str) -> None:
+async def test_faults_of_jsonl_name_their_line(tmp_path: Path, bad: str, message: str) -> None:
     """Each way in which a line can fail to hold an ID is reported with the line's number."""
     error = await fault(tmp_path / "ids.jsonl", f'{{"file_id": "a"}}\n\n{bad}\n{{"file_id": "z"}}\n')
     assert "ids.jsonl, line 3: " in str(error)
-    assert told in str(error)
+    assert message in str(error)
 
 
 async def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
@@ -161,7 +161,7 @@ async def test_csv_takes_the_named_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         ("id,name\na,b\n", "line 1: no column 'file_id'; there is 'id', 'name'"),
         ("file_id,file_id\na,b\n", "line 1: more than one column 'file_id'"),
@@ -177,9 +177,9 @@ async def test_csv_takes_the_named_column(tmp_path: Path) -> None:
         (b"file_id\n\xe9\n", "line 2: not UTF-8"),
     ],
 )
-async def test_faults_of_csv_name_the_first_line_of_their_row(tmp_path: Path, data: str | bytes, told: str) -> None:
+async def test_faults_of_csv_name_the_first_line_of_their_row(tmp_path: Path, data: str | bytes, message: str) -> None:
     """Lines are counted in the file, not in rows: an editor finds them."""
-    assert told in str(await fault(tmp_path / "ids.csv", data))
+    assert message in str(await fault(tmp_path / "ids.csv", data))
 
 
 # --- All of them ----------------------------------------------------------------------------------------------

@@ -108,13 +108,13 @@ async def test_what_cannot_be_meant_is_refused_before_anything_is_read() -> None
         def __iter__(self) -> Iterator[str]:
             return iter(self.columns)
 
-    for spec, told in (
+    for spec, message in (
         ("project:", "needs the API"),
         (Frame(), "a Frame gives its columns, not its rows"),
         ({"file_id": "a"}, "one mapping, where a list of them is expected"),
         (b"abc", "bytes, where a list"),
     ):
-        with pytest.raises(SourceError, match=told) as caught:
+        with pytest.raises(SourceError, match=message) as caught:
             open_source(spec)  # type: ignore[arg-type]
         assert caught.value.hint
 
@@ -227,16 +227,16 @@ async def test_stdin_may_be_anything_with_a_buffer_or_nothing(monkeypatch: pytes
 
 async def test_the_project_is_read_page_by_page() -> None:
     """Tokens are handed back as they came, a page may be empty, and the page without a token is the last."""
-    told = {None: (["a", "b"], "t1"), "t1": ([], "t2"), "t2": (["c"], None)}
+    contents = {None: (["a", "b"], "t1"), "t1": ([], "t2"), "t2": (["c"], None)}
 
     async def pages(token: str | None) -> tuple[list[str], str | None]:
-        return told[token]
+        return contents[token]
 
     assert await read("project:", pages=pages) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
-    ("file_id", "token", "told"),
+    ("file_id", "token", "message"),
     [
         ("f{0}", "same", "a next_page_token came twice"),
         ("f{0}", "t{1}", "a next_page_token came twice"),
@@ -244,7 +244,7 @@ async def test_the_project_is_read_page_by_page() -> None:
         (None, "t{0}", "pages in a row were empty"),
     ],
 )
-async def test_a_list_that_never_ends_is_recognised(file_id: str | None, token: str, told: str) -> None:
+async def test_a_list_that_never_ends_is_recognised(file_id: str | None, token: str, message: str) -> None:
     """Tokens in a circle of one or of seven, the same page again, empty pages: each ends with an error that says so."""
     calls = 0
 
@@ -254,7 +254,7 @@ async def test_a_list_that_never_ends_is_recognised(file_id: str | None, token: 
         page = [] if file_id is None else [file_id.format(calls)]
         return page, token.format(calls, calls % 7)
 
-    with pytest.raises(SourceError, match=told):
+    with pytest.raises(SourceError, match=message):
         await read("project:", pages=pages)
     assert calls <= 102
 
@@ -301,7 +301,7 @@ async def test_mappings_are_items_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("item", "told", "hint"),
+    ("item", "message", "hint"),
     [
         ({"id": "a"}, "no column 'file_id'; there is 'id'", "--column"),
         ("a", "'a' is a file ID alone, and carries no 'path'", "every item is an object"),
@@ -313,12 +313,12 @@ async def test_mappings_are_items_too() -> None:
         (float("nan"), "nan is not a string", "leave rows"),
     ],
 )
-async def test_what_an_item_lacks_is_told_with_what_to_do(item: Any, told: str, hint: str) -> None:
+async def test_what_an_item_lacks_is_reported_with_what_to_do(item: Any, message: str, hint: str) -> None:
     """UUIDs, rows of a database, numbers, empty cells: the item's number, and the call that makes it right."""
     with pytest.raises(SourceError) as caught:
         await read([{"file_id": "z", "path": 1}, item], carry=["path"])
     assert "the given file IDs, item 2: " in str(caught.value)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert hint in caught.value.hint
 
 

@@ -1,4 +1,4 @@
-"""The quick road of canonical UUIDs, held against the careful one that everything else goes."""
+"""The quick reader of canonical UUIDs, held against the careful one that reads everything else."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def read(data: bytes, sizes: Sequence[int], *, strict: bool) -> tuple[list
 async def test_lines_of_uuids_are_read_as_any_others(
     lines: list[str], end: str, last: bool, before: bytes, sizes: list[int], strict: bool
 ) -> None:
-    """The same IDs, faults and error, with their lines, as without the quick road, wherever the blocks are cut."""
+    """The same IDs, faults and error, with their lines, as by the careful reader, wherever the blocks are cut."""
     data = before + (end.join(lines) + end * last).encode()
     found = await read(data, sizes, strict=strict)
     with pytest.MonkeyPatch.context() as patch:

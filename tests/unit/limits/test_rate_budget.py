@@ -23,7 +23,7 @@ class Wire:
     """A budget as a process on another machine sees it: what is said is copied, and takes some milliseconds each way.
 
     Attributes:
-        cut: nothing passes, and whoever asks is told so; silent: nothing passes, and nobody is told.
+        cut: nothing passes, and whoever asks gets an error; silent: nothing passes, and nobody gets an error.
     """
 
     def __init__(self, budget: RateBudget, seed: int = 1) -> None:
@@ -72,9 +72,9 @@ class Sender:
         self.gate, self.random, self.sent = gate, Random(seed), sent
         self.own: list[float] = []
 
-    async def work(self, lanes: int = 8) -> None:
+    async def work(self, in_flight: int = 8) -> None:
         async with anyio.create_task_group() as tasks:
-            for _ in range(lanes):
+            for _ in range(in_flight):
                 tasks.start_soon(self._send_again_and_again)
 
     async def _send_again_and_again(self) -> None:
@@ -212,7 +212,7 @@ async def test_one_who_withdraws_leaves_nothing_behind() -> None:
 
 
 async def test_what_one_learns_all_obey() -> None:
-    """A Retry-After that one process was told holds all of them back; an outage is probed by one of all."""
+    """A Retry-After that one process was given holds all of them back; an outage is probed by one of all."""
     async with serving(50.0) as wire, AsyncExitStack() as stack:
         one, other = await leased(wire, "one", stack), await leased(wire, "other", stack)
         async with one.turn(Priority.POLL):

@@ -90,25 +90,25 @@ async def test_nothing_waits_to_leave_evenly_where_no_rate_holds_it_back() -> No
 
 
 @pytest.mark.parametrize("rate", [0.5, 4.0, 50.0])
-@pytest.mark.parametrize("lanes", [1, 30])
-async def test_the_rate_is_smooth(rate: float, lanes: int) -> None:
+@pytest.mark.parametrize("in_flight", [1, 30])
+async def test_the_rate_is_smooth(rate: float, in_flight: int) -> None:
     """Over an hour (minutes, where it is fast): in any second no more than the rate, and not much less."""
     span_s = 3600.0 if rate < 1 else 600.0 / rate * 4
     random = Random(1)
-    async with RequestGate(requests_in_flight=lanes, requests_per_s=rate) as gate:
+    async with RequestGate(requests_in_flight=in_flight, requests_per_s=rate) as gate:
         passing = Passing(gate)
         with anyio.move_on_after(span_s):
             async with anyio.create_task_group() as tasks:
 
                 async def ask() -> None:
                     while True:
-                        await passing.once(random.choice(list(Priority)), random.random() * min(lanes, 20) / rate)
+                        await passing.once(random.choice(list(Priority)), random.random() * min(in_flight, 20) / rate)
 
-                for _ in range(2 * lanes + 2):
+                for _ in range(2 * in_flight + 2):
                     tasks.start_soon(ask)
         assert passing.most_in(1.0) <= max(rate, 1)
-        assert passing.inside_max <= lanes
-        assert len(passing.times) > (0.5 if lanes == 1 else 0.95) * rate * span_s
+        assert passing.inside_max <= in_flight
+        assert len(passing.times) > (0.5 if in_flight == 1 else 0.95) * rate * span_s
 
 
 async def test_a_rest_is_no_reason_for_a_burst() -> None:
@@ -201,7 +201,7 @@ async def test_the_room_that_is_left_is_known(waiting: int) -> None:
             assert gate.headroom.backlog_s == pytest.approx(0.1 * waiting, rel=0.05, abs=0.11 if waiting else 0)
 
 
-async def test_lanes_are_never_exceeded_and_never_lost() -> None:
+async def test_requests_in_flight_are_never_too_many_and_slots_never_lost() -> None:
     """Requests that are cancelled at any moment, waiting or inside, give back what they had."""
     random = Random(7)
     async with RequestGate(requests_in_flight=3, requests_per_s=100.0) as gate:

@@ -165,7 +165,7 @@ async def compared(
     return found, [json.loads(line) for line in b"".join(blocks).decode().splitlines()]
 
 
-def told(before: Mapping[str, bytes], after: Mapping[str, bytes], **options: Any) -> DiffSummary:
+def summary_of(before: Mapping[str, bytes], after: Mapping[str, bytes], **options: Any) -> DiffSummary:
     """The summary."""
 
     async def main() -> DiffSummary:
@@ -272,14 +272,14 @@ def test_a_change_of_exactly_the_minimum_counts() -> None:
     """From 0.8 to 0.9 it is 0.1 for whoever asks, though the floats are a little less apart; not so from 0.8001."""
     assert 0.9 - 0.8 < 0.1
     before, after = {"a": invoice(8000), "b": invoice(8001)}, {"a": invoice(9000), "b": invoice(9000)}
-    assert told(files_of(before), files_of(after))["changes"]["confidence"] == 1
+    assert summary_of(files_of(before), files_of(after))["changes"]["confidence"] == 1
 
 
 def test_thousands_of_files_are_compared_through_the_temporary_file() -> None:
     """Thousands of files a side, through the buckets of a big run and its temporary file."""
     before = {f"file-{number}": invoice(number) for number in range(5000)}
     after = {f"file-{number}": invoice(number + 2000 * (number % 2)) for number in range(1000, 6000)}
-    summed = told(files_of(before), files_of(after), limits=Limits(held_ids=700, file_bytes=1 << 10))
+    summed = summary_of(files_of(before), files_of(after), limits=Limits(held_ids=700, file_bytes=1 << 10))
     assert summed["changes"] == {"new": 1000, "gone": 1000, "outcome": 0, "type": 0, "confidence": 2000}
     assert (summed["unchanged"], summed["files"]) == (2000, 6000)
     assert summed["confidence"]["change"] == pytest.approx(0.1)
@@ -288,7 +288,7 @@ def test_thousands_of_files_are_compared_through_the_temporary_file() -> None:
 def test_a_run_does_not_differ_from_itself() -> None:
     """A run doesn't differ from itself, and nothing is said of what would."""
     files = files_of({"a": invoice(), "b": failed(), "c": Said("unmatched"), "d": WAITS})
-    summed = told(files, files)
+    summed = summary_of(files, files)
     assert summed["changes"] == dict.fromkeys(summed["changes"], 0)
     assert (summed["unchanged"], summed["waiting"], summed["types"], summed["differs"]) == (3, 1, [], {})
 
@@ -319,7 +319,7 @@ def test_of_two_spellings_in_an_older_run_the_answer_counts() -> None:
     both = {file_id: invoice(), file_id.upper(): failed(FailureCode.NOT_ANSWERED), "b": invoice()}
     waiting = {file_id.upper(): WAITS, file_id: invoice(), "b": invoice()}
     for night in (both, dict(reversed(both.items())), waiting):
-        summed = told(files_of(night), files_of({file_id: invoice(), "b": invoice()}))
+        summed = summary_of(files_of(night), files_of({file_id: invoice(), "b": invoice()}))
         assert (summed["unchanged"], summed["waiting"], sum(summed["changes"].values())) == (2, 0, 0)
 
 
@@ -332,7 +332,7 @@ def test_uncommitted_lines_are_not_read() -> None:
     summed = []
     for tail in (b"", b'{"file_id":"b","outc', b'{"file_id":"b","outcome":"classified","type":"memo"}\n', b"\x00" * 9):
         torn = files | {Log.RESULTS.value: files[Log.RESULTS] + tail, Log.FAILURES.value: tail}
-        summed.append(told(files_of({"a": invoice(), "b": invoice()}), torn))
+        summed.append(summary_of(files_of({"a": invoice(), "b": invoice()}), torn))
     assert summed == summed[:1] * 4
     assert (summed[0]["waiting"], summed[0]["after"]["state"]) == (1, "incomplete")
 
@@ -343,7 +343,7 @@ def test_files_of_a_run_that_has_not_begun_are_waiting() -> None:
     planned = files_of(night)
     for name in (Log.JOURNAL, Log.RESULTS, Log.FAILURES):
         del planned[name]
-    summed = told(files_of(night), planned)
+    summed = summary_of(files_of(night), planned)
     assert (summed["waiting"], sum(summed["changes"].values())) == (7, 0)
 
 
@@ -431,7 +431,7 @@ def test_damaged_outcomes_are_named_by_file_and_line(damage: Callable[[dict[str,
     damage(damaged)
     for sides in ((sound, damaged), (damaged, sound)):
         with pytest.raises(DamagedError, match=words) as refused:
-            told(*sides)
+            summary_of(*sides)
         assert refused.value.hint
 
 
@@ -440,7 +440,7 @@ def test_a_damaged_plan_of_an_incomplete_run_is_an_error() -> None:
     sound, waiting = files_of(SOUND), files_of({**SOUND, "f": WAITS})
     torn_plan(waiting)
     with pytest.raises(DamagedError, match=r"plan\.jsonl in memory"):
-        told(sound, waiting)
+        summary_of(sound, waiting)
 
 
 def test_fewer_lines_than_the_journal_counts_are_an_error() -> None:
@@ -451,7 +451,7 @@ def test_fewer_lines_than_the_journal_counts_are_an_error() -> None:
     files[Log.RESULTS] = one[:-3] + b"x" * (sum(map(len, lines)) - len(one)) + one[-3:]
     reseal(files)
     with pytest.raises(DamagedError, match=r"results\.jsonl in memory has 1 outcomes, and the journal says 2"):
-        told(files, files)
+        summary_of(files, files)
 
 
 def test_a_full_temporary_directory_has_a_fitting_hint() -> None:
@@ -555,7 +555,7 @@ def test_after_a_power_cut_what_is_committed_is_compared() -> None:
 )
 def test_differing_settings_are_named_in_one_line(name: str, value: object, words: str) -> None:
     """Another rule, mode or version doesn't stop the comparison, and is named in one line."""
-    summed = told(files_of(SOUND), files_of(SOUND, {**IDENTITY, name: value}))
+    summed = summary_of(files_of(SOUND), files_of(SOUND, {**IDENTITY, name: value}))
     assert summed["differs"] == {name: {"before": IDENTITY.get(name), "after": value}}
     assert summed["unchanged"] == 5
     said = [line for line in format_diff(summed) if line.startswith("differs ")]
@@ -567,14 +567,14 @@ def test_of_settings_in_tables_the_changed_values_are_shown() -> None:
     """Of a second look that has other values than before, these are shown, and nothing is cut off."""
     weak = {"below_confidence": 0.8, "unmatched": False, "mode": "MULTIMODAL"}
     sides = [{**IDENTITY, "escalation": weak}, {**IDENTITY, "escalation": {**weak, "below_confidence": 0.7}}]
-    lines = format_diff(told(*(files_of(SOUND, identity) for identity in sides)))
+    lines = format_diff(summary_of(*(files_of(SOUND, identity) for identity in sides)))
     assert [line for line in lines if "second look" in line] == ["differs     second look: below_confidence 0.8 -> 0.7"]
 
 
 def test_a_long_difference_takes_several_lines() -> None:
     """What a setting is now is shown also where it was long before."""
     before = {**IDENTITY, "carry": [f"column_{number}" for number in range(9)]}
-    lines = format_diff(told(files_of(SOUND, before), files_of(SOUND, {**IDENTITY, "carry": ["only_this"]})))
+    lines = format_diff(summary_of(files_of(SOUND, before), files_of(SOUND, {**IDENTITY, "carry": ["only_this"]})))
     start = next(number for number, line in enumerate(lines) if line.startswith("differs "))
     assert '-> ["only_this"]' in " ".join(" ".join(lines[start : start + 3]).split())
     assert [line for line in lines if len(line) > 80] == []
@@ -592,7 +592,7 @@ def test_an_organization_that_an_older_version_kept_elsewhere_is_no_difference()
 def test_another_set_of_files_is_not_a_difference_of_settings() -> None:
     """The hash of the file IDs in run.json differs from run to run, and is not named."""
     sides = [files_of({"a": invoice()}, {**IDENTITY, "ids_sha256": value}) for value in "ab"]
-    summed = told(*sides)
+    summed = summary_of(*sides)
     assert summed["differs"] == {}
     assert "waiting" not in "".join(format_diff(summed))
 
@@ -603,7 +603,7 @@ def test_the_table_fits_a_terminal() -> None:
     kinds = [f"{words} {number}" for number in range(6) for words in odd]
     before = {f"file-{number}": invoice() for number in range(len(kinds))}
     after = {f"file-{number}": Said("classified", kind, 5000) for number, kind in enumerate(kinds)}
-    lines = format_diff(told(files_of(before), files_of(after)))
+    lines = format_diff(summary_of(files_of(before), files_of(after)))
     assert [line for line in lines if len(line) > 80 or not line.isprintable()] == []
     assert lines[-1] == "  … and 10 more pairs"
     assert sum(" -> " in line for line in lines) == 20
@@ -621,7 +621,7 @@ def test_the_table_has_these_lines() -> None:
         "g": invoice(),
         "h": WAITS,
     }
-    summed = told(files_of(before), files_of(after))
+    summed = summary_of(files_of(before), files_of(after))
     assert format_diff(summed) == [
         "before      runs/monday",
         "            complete: 6 of 6 files have their outcome",

@@ -39,8 +39,8 @@ def shard(index: int, times: list[float]) -> RunOnDisk:
 
 async def test_lines_of_all_shards_come_in_the_order_of_their_times(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the size of a block, and no further than each journal was read before."""
-    dice = random.Random(2)
-    times = [sorted(dice.randrange(1000) / 10 for _ in range(count)) for count in (40, 0, 25)]
+    rng = random.Random(2)
+    times = [sorted(rng.randrange(1000) / 10 for _ in range(count)) for count in (40, 0, 25)]
     expected = sorted((at_s, index) for index, each in enumerate(times) for at_s in each)
     for block_bytes in (1, 97, 1 << 18):
         monkeypatch.setattr(journals, "_BLOCK_BYTES_MIN", 1)

@@ -148,9 +148,9 @@ def test_shards_that_run_at_once_have_one_timeline() -> None:
 
 def test_spans_that_overlap_count_once() -> None:
     """In whatever order they come: as a plain union would have it, and with the kind of what ended last."""
-    dice = random.Random(5)
+    rng = random.Random(5)
     for _ in range(50):
-        spans = [Span(str(n), begin := dice.randrange(300), begin + dice.randrange(20)) for n in range(40)]
+        spans = [Span(str(n), begin := rng.randrange(300), begin + rng.randrange(20)) for n in range(40)]
         totals = SpanTotals()
         for span in spans:
             totals.add(span)
@@ -396,13 +396,13 @@ def test_a_run_without_a_line_has_no_picture() -> None:
 
 
 def test_a_few_of_many_are_not_none() -> None:
-    """One failure among a million isn't told as 0 %, and all but one not as 100 %."""
+    """One failure among a million isn't shown as 0 %, and all but one not as 100 %."""
     assert format_share(1, 1_000_000) == "< 0.1 %"
     assert format_share(999_999, 1_000_000) == "> 99.9 %"
     assert format_share(5, 5) == "100.0 %"
 
 
-def test_spans_and_changes_are_told_without_noise() -> None:
+def test_spans_and_changes_are_shown_without_noise() -> None:
     """The two largest units, without a second one that is zero; a change with its sign, or a dash."""
     assert [format_span(seconds) for seconds in (2.34, 61, 120, 3600, 3660.4)] == [
         "2.3 s",

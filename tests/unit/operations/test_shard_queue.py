@@ -63,10 +63,10 @@ def test_an_account_without_credits_still_collects_what_it_has_elsewhere() -> No
 def test_every_shard_is_tried_and_nobody_turns_in_circles(seed: int) -> None:
     """Accounts that work and end in any order: no shard is at two of them at once, each shard ends or was tried by an
     account that could send, as long as there was one, and it all comes to an end."""
-    dice = Random(seed)
-    accounts = ["a", "b", "c"][: dice.randint(1, 3)]
+    rng = Random(seed)
+    accounts = ["a", "b", "c"][: rng.randint(1, 3)]
     names = [*accounts, "gone"]
-    jobs = {shard: {name for name in names if dice.random() < 0.3} for shard in range(dice.randint(0, 6))}
+    jobs = {shard: {name for name in names if rng.random() < 0.3} for shard in range(rng.randint(0, 6))}
     unsent = dict.fromkeys(jobs, True)
     queue, sending, reading = ShardQueue(jobs, accounts), set(accounts), set(accounts)
     at_work: dict[str, int] = {}
@@ -76,16 +76,16 @@ def test_every_shard_is_tried_and_nobody_turns_in_circles(seed: int) -> None:
         at_work |= takes
         if not at_work:
             break
-        name = dice.choice(sorted(at_work))
+        name = rng.choice(sorted(at_work))
         shard = at_work.pop(name)
-        if name in sending and dice.random() < 0.2:
+        if name in sending and rng.random() < 0.2:
             sending.discard(name)
-            if dice.random() < 0.5:
+            if rng.random() < 0.5:
                 reading.discard(name)
             queue.end_account(name, collects=name in reading)
         if name in reading:
             jobs[shard].discard(name)
-        elif dice.random() < 0.5:
+        elif rng.random() < 0.5:
             jobs[shard].add(name)
         if name in sending:
             unsent[shard] = False

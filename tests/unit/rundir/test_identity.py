@@ -71,7 +71,7 @@ def test_each_part_is_the_setting_that_it_names(part: Any) -> None:
     assert differing_for_answers(ours, theirs) == ([part] if part.decides_answers else [])
 
 
-def test_all_that_a_job_is_told_decides_its_answers() -> None:
+def test_all_that_a_job_is_given_decides_its_answers() -> None:
     """Every field of a create call is part of the identity and decides answers, but for webhooks, which only tell."""
     told = {f"job.{name}" for name in JobSpec.model_fields if not name.startswith("webhook_")}
     assert {part.setting for part in PARTS if part.decides_answers} >= told
@@ -83,7 +83,7 @@ def test_all_that_a_job_is_told_decides_its_answers() -> None:
 
 
 def test_a_transaction_depends_on_all_that_decides_answers() -> None:
-    """v2 gives an old job back for an old transaction ID, so whatever a job is told of answers is part of the ID."""
+    """v2 gives an old job back for an old transaction ID, so whatever of a job decides answers is part of the ID."""
     spec = JobSpec(rules=tuple(Rule(**rule) for rule in RULES))
     others: dict[str, Any] = {
         "mode": "MULTIMODAL",
@@ -107,12 +107,12 @@ def test_the_manual_names_every_part() -> None:
         assert [part.name for part in PARTS if part.name not in words] == []
 
 
-# --- What a refused run is told -----------------------------------------------------------------------------------
+# --- What a refused run is advised -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.key)
 def test_reuse_is_offered_only_where_it_helps(part: Any) -> None:
-    """A command that differs from the run is told to reuse it where nothing differs that decides an answer."""
+    """A command that differs from the run is advised to reuse it where nothing differs that decides an answer."""
     run = RunFile(1, "r", "", Settings(**USUAL).to_stored(), Settings(**USUAL).identity(), 1, 0, 1, "")
     with pytest.raises(RunDirectoryError) as caught:
         refuse_other_run(run, Settings(**{**USUAL, **OTHERS[part.setting]}).identity(), "runs/a")

@@ -227,7 +227,7 @@ def test_a_later_process_goes_on_with_the_servers_time() -> None:
 
 
 def test_an_intent_tells_the_project_that_it_went_to() -> None:
-    """Also where no job has told it yet: a later process has to speak for the same."""
+    """Also where no job has shown it yet: a later process has to speak for the same."""
     store = MemoryStore()
     writer = JournalWriter(store, RunSnapshot(2), Still())
     writer.record(Submitting(AttemptKey(0, 1), Part(0), 1.0, project_id="p"))

@@ -289,7 +289,7 @@ async def test_lines_may_come_in_pieces() -> None:
 
 async def test_siblings_jobs_are_named_too() -> None:
     """What another shard's create was answered with is nobody's candidate here; what its files were found in says so by
-    its chunks, whose numbers are the whole plan's. Each is told once, also one that is written down later."""
+    its chunks, whose numbers are the whole plan's. Each is named once, also one that is written down later."""
     other, mine = MemoryStore(), MemoryStore()
     sibling = JournalWriter(other, RunSnapshot(CHUNKS, CHUNKS), Still())
     writer = JournalWriter(mine, RunSnapshot(CHUNKS), Still(), siblings=[other, MemoryStore()])

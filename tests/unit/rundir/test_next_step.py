@@ -1,4 +1,4 @@
-"""What a person is told to do about failures."""
+"""What a person is advised to do about failures."""
 
 from __future__ import annotations
 

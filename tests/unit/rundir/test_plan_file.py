@@ -192,7 +192,7 @@ ENDS = list(accumulate(map(len, LINES)))
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         (lambda data: data.replace(b'"b"', b'"\x00"'), "line 2 is not a chunk of file IDs"),
         (lambda data: data.replace(b'["b"]', b"[]"), "line 2 is not a chunk of file IDs"),
@@ -206,12 +206,12 @@ ENDS = list(accumulate(map(len, LINES)))
         (lambda data: b"x" * 20_000_000, "line 1 has no end"),
     ],
 )
-async def test_damage_names_the_first_line_that_shows_it(damage: Callable[[bytes], bytes], told: str) -> None:
+async def test_damage_names_the_first_line_that_shows_it(damage: Callable[[bytes], bytes], message: str) -> None:
     """A line that is torn, missing or out of place is named; where all lines look right, the hash is."""
     data = b"".join(LINES)
     store = Cut({PLAN_JSONL: damage(data)})
     store.block_bytes = 100_000
-    with pytest.raises(DamagedError, match=told):
+    with pytest.raises(DamagedError, match=message):
         await PlanReader(store).scan(hashlib.sha256(data).hexdigest())
 
 

@@ -74,7 +74,7 @@ def test_a_folder_of_documents_holds_its_pdfs(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("without_pypdf")
 def test_without_the_extra_a_folder_holds_no_pdfs(tmp_path: Path) -> None:
-    """Their bytes are not taken for words, also where they hold no NUL; who has only PDFs is told what to install."""
+    """Their bytes are not taken for words, also where they hold no NUL; who has only PDFs is shown what to install."""
     (tmp_path / "a.pdf").write_bytes(make_pdf(TEXT, binary=False))
     with pytest.raises(UsageError, match="holds no text file") as caught:
         list_documents(tmp_path)

@@ -301,7 +301,7 @@ async def test_an_actor_says_what_fails(tmp_path: Path) -> None:
 
 
 async def test_an_actor_keeps_so_many_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody fetches is dropped and counted; what was fetched is not told twice."""
+    """What nobody fetches is dropped and counted; what was fetched is not reported twice."""
     monkeypatch.setattr("classify_batch.scale.ray_actors.EVENTS_KEPT", 3)
     actor = ShardActor()
     for number in range(5):

@@ -109,7 +109,7 @@ async def test_a_claim_that_was_not_waited_out_is_waited_out_by_the_next() -> No
 
 @pytest.mark.usefixtures("elsewhere")
 async def test_of_two_that_claim_one_gets_it() -> None:
-    """However their steps fall: one has the shard, and the other is told that it is in use."""
+    """However their steps fall: one has the shard, and the other gets the error that it is in use."""
     store = MemoryStore()
     await claim(store)
     got, refused = list[FileLease](), 0
@@ -172,7 +172,7 @@ async def test_a_disk_that_refuses_ends_the_lease(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("data", [b"", b"{}\n", b"[]\n", b'{"lease_s": "x"}\n'])
-async def test_a_damaged_lease_is_told(data: bytes) -> None:
+async def test_a_damaged_lease_is_reported(data: bytes) -> None:
     """It names the file; nobody guesses who had the shard."""
     store = MemoryStore({lease_name(7): data})
     with pytest.raises(DamagedError, match=r"lease\.7\.jsonl"):

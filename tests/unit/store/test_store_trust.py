@@ -258,7 +258,7 @@ async def test_giving_the_lock_up_empties_no_other_file(run: Path, tmp_path: Pat
 
 
 async def test_a_place_hands_its_trust_on(run: Path, tmp_path: Path) -> None:
-    """What `place_of` is told, the store that it opens knows."""
+    """What `place_of` is given, the store that it opens knows."""
     (tmp_path / "target").touch()
     (run / "results.jsonl").unlink()
     (run / "results.jsonl").symlink_to(tmp_path / "target")
