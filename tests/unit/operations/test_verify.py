@@ -54,7 +54,7 @@ def killed() -> Files:
     """A run in the middle of which the power went: some of its results, and some failures, were committed."""
     for hundredths in range(35, 90):
         cut = partial(cut_after, hundredths / 100)
-        files = made(cut, 12, poison={"file-0"}, null_result=0.2)
+        files = made(cut, 8, poison={"file-0"}, null_result=0.2)
         journal = files[Log.JOURNAL]
         if b'"results":[' in journal and b'"failures":[' in journal:
             assert b'"closed"' not in journal
@@ -109,7 +109,7 @@ async def test_an_interrupted_run_is_sound_with_notes(killed: Files) -> None:
     assert found.errors == []
     assert not found.complete
     assert any("not collected yet" in note or "ambiguous" in note for note in found.notes)
-    assert 0 < sum(found.counts.values()) < 12
+    assert 0 < sum(found.counts.values()) < 8
     assert found.counts["failed"] > 0
 
 
