@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from classify_batch.errors import RunDirectoryError
-from classify_batch.operations.shards.verify_run import verify_run
 from classify_batch.sandbox import read_billed
 from crash_suite.case import PROCESSES_MAX, Case, Shape, lines_of
 from crash_suite.forks import Forks
@@ -49,13 +47,7 @@ class AccountsCase(Case):
         return sum((read_billed(server.ledger) for server in self._servers.values()), Counter[str]())
 
     async def _judge_directory(self, *, by_command: bool) -> None:  # noqa: ARG002 - the command reads the same
-        try:
-            found = await verify_run(self.run_dir)
-        except RunDirectoryError as error:
-            self.fault(str(error))
-            return
-        if found.errors or not found.complete:
-            self.fault(f"verify: {'; '.join(found.errors) or 'incomplete'}")
+        await self._judge_by_verify()
 
 
 async def with_changing_keys(case: Case, rng: random.Random, *, expected_s: float, steps: int) -> None:

@@ -294,14 +294,20 @@ class Case:
     def _hashes(self) -> frozenset[str]:
         return frozenset(each.removeprefix("sha256:") for each in self.file_ids)
 
-    async def _judge_directory(self, *, by_command: bool) -> None:
+    async def _judge_by_verify(self) -> bool:
+        """Notes what `verify` finds; False: it finds no run."""
         try:
             found = await verify_run(self.run_dir)
         except RunDirectoryError as error:
             self.fault(str(error))
-            return
+            return False
         if found.errors or not found.complete:
             self.fault(f"verify: {'; '.join(found.errors) or 'incomplete'}")
+        return True
+
+    async def _judge_directory(self, *, by_command: bool) -> None:
+        if not await self._judge_by_verify():
+            return
         manifest = json.loads((self.run_dir / "manifest.json").read_bytes())
         if manifest["state"] != "complete" or sum(manifest["counts"].values()) != self.shape.files:
             self.fault(f"manifest.json: {manifest['state']}, {manifest['counts']}")

@@ -13,29 +13,18 @@ import anyio
 import pytest
 
 from classify_batch import ExitStatus, UsageError, cancel
-from tests.support.command_line import asked, command, contents, environment, read_status, sandbox, until
+from tests.support.command_line import (
+    asked,
+    command,
+    contents,
+    environment,
+    read_status,
+    sandbox,
+    small_jobs_config,
+    until,
+)
 from tests.support.start_command import COMMAND, CommandProcess
 
-CONFIG = """
-[job]
-rules = [{{ type = "invoice", description = "has line items and a total" }}]
-
-[api]
-base_url = "{url}"
-version = "{version}"
-timeout_s = 10
-
-[plan]
-files_per_job = 2
-
-[limits]
-jobs_in_flight = 6
-requests_per_s = 500
-attempts = 1
-settle_s = 0.5
-accept_s = 0
-drain_s = 2
-"""
 WAIT_S = 30.0
 FILES = 30
 
@@ -53,7 +42,8 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def work(tmp_path: Path, server: str, version: str) -> Path:
-    (tmp_path / "config.toml").write_text(CONFIG.format(url=server, version=version))
+    config = small_jobs_config(server, version=version, files_per_job=2, jobs_in_flight=6, settle_s=0.5, drain_s=2)
+    (tmp_path / "config.toml").write_text(config)
     (tmp_path / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(FILES)))
     return tmp_path
 

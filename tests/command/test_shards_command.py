@@ -14,28 +14,11 @@ from typing import Any
 import pytest
 
 from classify_batch import open_run
-from tests.support.command_line import KEY, asked, command, environment, until
+from tests.support.command_line import KEY, asked, command, environment, small_jobs_config, until
 from tests.support.real_run import Server, sandbox
 from tests.support.start_command import COMMAND, CommandProcess
 
 WAIT_S = 120.0
-CONFIG = """
-[job]
-rules = [{{ type = "invoice", description = "has line items and a total" }}]
-
-[api]
-base_url = "{url}"
-timeout_s = 10
-
-[plan]
-files_per_job = 5
-
-[limits]
-requests_per_s = 400
-settle_s = 1
-accept_s = 0
-jobs_in_flight = {jobs_in_flight}
-"""
 
 
 class Place:
@@ -44,7 +27,10 @@ class Place:
     def __init__(self, folder: Path, server: Server, *, files: int = 203, jobs_in_flight: int = 20) -> None:
         self.folder, self.server, self.run_dir = folder, server, folder / "run"
         self.file_ids = [f"file-{number}" for number in range(files)]
-        (folder / "job.toml").write_text(CONFIG.format(url=server.base_url, jobs_in_flight=jobs_in_flight))
+        config = small_jobs_config(
+            server.base_url, files_per_job=5, requests_per_s=400, settle_s=1, attempts=3, jobs_in_flight=jobs_in_flight
+        )
+        (folder / "job.toml").write_text(config)
         (folder / "ids.txt").write_text("".join(f"{file_id}\n" for file_id in self.file_ids))
 
     def words(self, *options: str) -> tuple[str, ...]:

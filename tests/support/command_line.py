@@ -59,24 +59,23 @@ SMALL_JOBS_CONFIG = """
 rules = [{{ type = "invoice", description = "has line items and a total" }}]
 
 [api]
-base_url = "{url}"
+base_url = "{base_url}"
+version = "{version}"
 timeout_s = 10
 
 [plan]
-files_per_job = 10
+files_per_job = {files_per_job}
 
 [limits]
-requests_per_s = 500
-jobs_in_flight = 2
-attempts = 1
-settle_s = 0.2
-accept_s = 0
+{limits}
 """
 
 
-def small_jobs_config(base_url: str) -> str:
-    """A config for a sandbox: ten files a job, two jobs in flight, one attempt, and hardly a wait."""
-    return SMALL_JOBS_CONFIG.format(url=base_url)
+def small_jobs_config(base_url: str, *, version: str = "v1", files_per_job: int = 10, **limits: float) -> str:
+    """A config for a sandbox: two jobs in flight, one attempt, and hardly a wait; or with these limits instead."""
+    usual = {"requests_per_s": 500, "jobs_in_flight": 2, "attempts": 1, "settle_s": 0.2, "accept_s": 0}
+    lines = "\n".join(f"{name} = {value}" for name, value in {**usual, **limits}.items())
+    return SMALL_JOBS_CONFIG.format(base_url=base_url, version=version, files_per_job=files_per_job, limits=lines)
 
 
 def foreign(name: str) -> bool:
