@@ -9,7 +9,7 @@ from pathlib import Path
 PROGRAM = "classify-batch"
 
 
-def quote(word: str) -> str:
+def quote_for_shell(word: str) -> str:
     """One word of a shell, also with bytes that can't be printed: those need `$'…'` (bash, zsh, ksh)."""
     if word.isprintable():
         return shlex.quote(word)
@@ -19,9 +19,11 @@ def quote(word: str) -> str:
 
 def quote_path(path: str) -> str:
     """A path as one word, which is never taken for an option."""
-    return quote(f"./{path}" if path.startswith("-") else path)
+    return quote_for_shell(f"./{path}" if path.startswith("-") else path)
 
 
 def command_of(*words: str | Path) -> str:
     """A command of this program. Each `Path` is quoted as a path, each other word as it is."""
-    return " ".join([PROGRAM, *(quote_path(str(word)) if isinstance(word, Path) else quote(word) for word in words)])
+    return " ".join(
+        [PROGRAM, *(quote_path(str(word)) if isinstance(word, Path) else quote_for_shell(word) for word in words)]
+    )

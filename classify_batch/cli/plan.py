@@ -59,7 +59,7 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
     from classify_batch.operations.make_plan import make_plan
     from classify_batch.operations.shards.choice import parse_shards
     from classify_batch.protocol.page_limits import max_pages_of
-    from classify_batch.rundir.cost import cost_of, format_cost
+    from classify_batch.rundir.cost import estimate_cost_max, format_cost
     from classify_batch.rundir.planned_parse_jobs import count_planned_parse_jobs
     from classify_batch.settings import Settings
     from classify_batch.store import place_of
@@ -77,7 +77,7 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
     parse_jobs = (
         anyio.run(count_planned_parse_jobs, place.open(), run.chunks - chunks) if capabilities.takes_parse_jobs else 0
     )
-    cost = cost_of(run.files - run.reused_files, settings, parse_jobs=parse_jobs)
+    cost = estimate_cost_max(run.files - run.reused_files, settings, parse_jobs=parse_jobs)
     click.echo(f"files       {run.files:,}  ({run.duplicates:,} repeated IDs left out)")
     if run.reused_files:
         click.echo(f"reused      {run.reused_files:,}  (from earlier runs; not sent)")
@@ -123,5 +123,5 @@ def print_disk_space(run_dir: Path, run: RunFile, settings: Settings) -> None:
     space = estimate_disk_space(files, jobs, settings, id_bytes=0, carried_bytes=carried_bytes)
     free = free_disk_space(run_dir)
     click.echo("\n".join(format_disk_space(space, files, free, planned=True)))
-    if words := describe_missing_space(space.left, free):
+    if words := describe_missing_space(space.bytes_besides_plan, free):
         click.echo(f"warning: {words}\nhint: {NO_SPACE_HINT}", err=True)

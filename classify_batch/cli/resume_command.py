@@ -19,6 +19,6 @@ def resume_command_for(
     nowhere. `more`: further options that it takes."""
     options: list[str | Path] = ["--trust-run-dir"] if trusted else []
     webhooks = () if settings is None else settings.job.webhook_configurations
-    if config is not None and any(each.secrets for each in webhooks):
+    if config is not None and any(each.secret_values for each in webhooks):
         options += ["--config", config]
     return command_of("resume", run_dir, *options, *more)

@@ -77,12 +77,16 @@ def sandbox_command(
 
     import anyio
 
-    from classify_batch.sandbox import Faults, Options, opened, serve_until_stopped
+    from classify_batch.sandbox import Faults, Options, open_sandbox, serve_until_stopped
 
     single_faults = parse_pairs(fault, "--fault", "NAME=VALUE")
     further_keys = parse_pairs(further_key, "--further-key", "KEY=PROJECT")
-    fault_rates = Faults.load(faults, **single_faults) if faults is not None else Faults.of(single_faults, "--fault")
-    with opened(Options.of(**values, further_keys=further_keys, faults=fault_rates)) as app:
+    fault_rates = (
+        Faults.load_file(faults, **single_faults)
+        if faults is not None
+        else Faults.from_values(single_faults, "--fault")
+    )
+    with open_sandbox(Options.from_values(**values, further_keys=further_keys, faults=fault_rates)) as app:
         anyio.run(serve_until_stopped, app, port, partial(print_base_url, api_key=values["api_key"]))
 
 

@@ -29,10 +29,10 @@ def tune_command(directory: Path, **given: Any) -> int:
     from classify_batch.operations.tune import tune
     from classify_batch.settings.limit_changes import Tuning
 
-    tuning = Tuning.of(**given)
-    if not tuning.changes():
+    tuning = Tuning.from_values(**given)
+    if not tuning.changed_limits():
         raise click.UsageError("Nothing to change: give --jobs-in-flight, --requests-per-s, --pause, …")
     anyio.run(tune, directory, tuning)
-    changes = ", ".join(f"{name} = {value}" for name, value in tuning.changes().items())
+    changes = ", ".join(f"{name} = {value}" for name, value in tuning.changed_limits().items())
     click.echo(f"limits changed: {changes}", err=True)
     return 0

@@ -20,7 +20,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import JobView
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.vocabulary import Kind, State
 
@@ -191,8 +191,8 @@ class Canceller:
         """Once: the job stays in flight, and is collected like any other."""
         if not self._refused:
             self._context.notify_warning(
-                f"job {clean(job_id)} can't be cancelled ({error}): what stays in flight is collected, for at most "
-                f"limits.drain_s ({self._drain_s:g} s)"
+                f"job {printable_line(job_id)} can't be cancelled ({error}): what stays in flight is collected, for at "
+                f"most limits.drain_s ({self._drain_s:g} s)"
             )
         self._refused = True
 

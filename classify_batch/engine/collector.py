@@ -25,7 +25,7 @@ from classify_batch.file_keys import file_key, file_keys
 from classify_batch.lifecycle import after_bad_job, after_missing, remainder
 from classify_batch.limits.retry import Backoff, retry_transient
 from classify_batch.model import Answer, AnsweredFile, Answers, Attempt, Failure, Job, JobView, Part
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.vocabulary import FailureCode, JobStatus, Kind
 
 _MAY_PASS_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
@@ -172,7 +172,7 @@ class Collector:
             if not is_refused_for_this_job(error, others_were_read=self._results_read > read_before):
                 raise
             await self._stop_if_job_is_gone(view)
-            return Answers((), f"the API doesn't hand out the results of job {clean(view.job_id)} ({error})")
+            return Answers((), f"the API doesn't hand out the results of job {printable_line(view.job_id)} ({error})")
         self._results_read += 1
         return answers
 
@@ -223,13 +223,14 @@ class Collector:
 
     def _end_attempt(self, job: Job, settled: Settled, billed: float | None = None) -> None:
         for words in settled.warnings:
-            self._context.notify_warning(f"job {clean(job.job_id)}: {words}")
+            self._context.notify_warning(f"job {printable_line(job.job_id)}: {words}")
         if self._context.price.learn_bill(job.attempt.file_ids, billed):
             self._context.notify_warning(
-                f"job {clean(job.job_id)} of parse job {clean(job.attempt.file_ids[0])} was billed {billed:,.10g} "
-                "credits, though the vendor says that parse jobs cost nothing: from now on each counts like a file"
+                f"job {printable_line(job.job_id)} of parse job {printable_line(job.attempt.file_ids[0])} was billed "
+                f"{billed:,.10g} credits, though the vendor says that parse jobs cost nothing: from now on each counts "
+                "like a file"
             )
-        view, mode = job.finished, self._specs.of(job.attempt.part).mode
+        view, mode = job.finished, self._specs.spec_of_part(job.attempt.part).mode
         all_requeued = bool(settled.requeued) and not settled.answers and not settled.failures
         bad = view is not None and not view.answered
         self._recorder.end_attempt(
@@ -267,8 +268,8 @@ def has_missing_answers(answers: Answers, asked: Sequence[str]) -> bool:
 def stop_for_foreign_answers(job: Job, foreign: str) -> Stop:
     asked = job.attempt.api_ids[0]
     return Stop(
-        f"job {clean(job.job_id)} answers only files that it was not asked for, like {clean(foreign)!r}; it was asked "
-        f"for {clean(asked)!r} and others",
+        f"job {printable_line(job.job_id)} answers only files that it was not asked for, like "
+        f"{printable_line(foreign)!r}; it was asked for {printable_line(asked)!r} and others",
         ExitStatus.PERSON,
         "the API seems to spell these file IDs in another way: give them as its file list does, in a new run "
         "directory; nothing was sent again",
@@ -313,7 +314,7 @@ def decide_answered_job(
         return Settled(only_foreign=foreign_file_id)
     missing = [position for file_id, position in positions.items() if file_id not in answered]
     requeued = () if withheld else parts_to_requeue(attempt, missing, attempts)
-    words = withheld or f"no answer in a job that ended with {clean(view.status)}"
+    words = withheld or f"no answer in a job that ended with {printable_line(view.status)}"
     if view.error_message:
         words += f": {view.error_message}"
     warnings = [
@@ -353,7 +354,7 @@ def decide_failed_job(attempt: Attempt, view: JobView, attempts: int, *, other_f
         return Settled(requeued=requeued)
     cancelled = view.status == JobStatus.CANCELLED
     code = FailureCode.JOB_CANCELLED if cancelled else FailureCode.JOB_ERROR
-    words = view.error_message or f"the job ended with {clean(view.status)} and gave no reason"
+    words = view.error_message or f"the job ended with {printable_line(view.status)} and gave no reason"
     return Settled(failures=fail_all_files(attempt, code, words))
 
 
@@ -365,12 +366,12 @@ def decide_cancelled_job(attempt: Attempt) -> Settled:
 
 def fail_overdue_job(job: Job) -> list[Failure]:
     """The failures of an overdue job. v1 can't cancel it: it is named, so that a retry reads it first."""
-    words = f"job {clean(job.job_id)} was not finished within limits.job_timeout_s"
+    words = f"job {printable_line(job.job_id)} was not finished within limits.job_timeout_s"
     return fail_all_files(job.attempt, FailureCode.OVERDUE, words)
 
 
 def fail_vanished_job(job: Job) -> list[Failure]:
     """The failures of a job that left files unanswered and is not shown any more: perhaps they were paid, so they
     fail."""
-    words = f"the API doesn't show job {clean(job.job_id)} as finished any more, so it can't be read again"
+    words = f"the API doesn't show job {printable_line(job.job_id)} as finished any more, so it can't be read again"
     return fail_all_files(job.attempt, FailureCode.NOT_ANSWERED, words)

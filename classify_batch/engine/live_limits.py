@@ -75,7 +75,7 @@ class LiveLimits:
             )
         else:
             self._set_limits(tuning)
-            changed = tuning.changes()
+            changed = tuning.changed_limits()
             context.journal.record_about_run(Kind.TUNED, {"limits": changed})
             # All of it before the file goes, below: `tune` takes that for the answer.
             await context.journal.wait_durable()

@@ -62,7 +62,7 @@ from classify_batch.model import AmbiguousCreate, Attempt, Job
 from classify_batch.ports import Api, Clock, Observer
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.manifest_json import Manifest, exit_status_of, manifest_of, write_manifest
-from classify_batch.rundir.opened_run import mend
+from classify_batch.rundir.opened_run import cut_off_tails
 from classify_batch.settings import Settings
 from classify_batch.vocabulary import CREDITS, PARSE_JOBS_BILLED, CancelState, Kind, RunState
 
@@ -208,7 +208,7 @@ class Orchestrator:
     async def _run_to_end(
         self, *, retry_failed: bool, deadline: Deadline, submit_only: bool, cancel: bool = False
     ) -> Ending:
-        await mend(self._store, self._found)  # first of all: nothing may be appended behind a torn tail
+        await cut_off_tails(self._store, self._found)  # first of all: nothing may be appended behind a torn tail
         if self._found.torn_bytes:
             self._context.notify_warning(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")
         failed: Reopened | None = None
@@ -297,7 +297,7 @@ class Orchestrator:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(deadline.stop_run_when_reached, self._shutdown, self._clock, self._settings.limits.drain_s)
             tasks.start_soon(self._events.deliver_until_cancelled)
-            tasks.start_soon(self._journal.work)
+            tasks.start_soon(self._journal.write_until_cancelled)
             tasks.start_soon(self._live_limits.apply_changes_until_cancelled)
             await self._start_stages(tasks, submit_only)
             await self._end.wait_until_over()

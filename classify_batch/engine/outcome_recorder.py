@@ -15,7 +15,7 @@ from classify_batch.file_keys import is_parse_job
 from classify_batch.lifecycle import Ended, Tally
 from classify_batch.model import AnsweredFile, Attempt, Failure, Part, ProvisionalRange, to_ranges
 from classify_batch.ports import Clock, OutcomeSink
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.failure_messages import without_ids
 from classify_batch.rundir.manifest_json import without_decimal_point
 from classify_batch.rundir.outcome_lines import (
@@ -155,14 +155,22 @@ class OutcomeRecorder:
         answer, mode, first_job_id, number, at = attempt.first_answers[file_id]
         line = result_line(attempt, first_job_id, mode, file_id, answer, at)
         line.attempt, line.counts = number, FIRST
-        second = self._specs.of(attempt.part).mode
+        second = self._specs.spec_of_part(attempt.part).mode
         line.other = Other(
-            second, attempt.key.attempt, failure.job_id or job_id, code=failure.code, message=clean(failure.message)
+            second,
+            attempt.key.attempt,
+            failure.job_id or job_id,
+            code=failure.code,
+            message=printable_line(failure.message),
         )
         return line
 
     def _is_accepted_by_triage(self, line: ResultLine) -> bool:
-        return self._triage is not None and line.type is not None and self._triage.accepts(line.type, line.confidence)
+        return (
+            self._triage is not None
+            and line.type is not None
+            and self._triage.accepts_answer(line.type, line.confidence)
+        )
 
 
 def failures_by_message(attempt: Attempt, job_id: str | None, failures: Sequence[Failure]) -> Iterator[FilesFailed]:
@@ -170,7 +178,7 @@ def failures_by_message(attempt: Attempt, job_id: str | None, failures: Sequence
     ids = dict(zip(attempt.positions, attempt.file_ids, strict=True))
     counts = Counter(
         # With its IDs in it, each message would be one of its own, and a night's failures as many events.
-        (each.code.value, without_ids(clean(each.message), ids.get(each.position), each.job_id or job_id))
+        (each.code.value, without_ids(printable_line(each.message), ids.get(each.position), each.job_id or job_id))
         for each in failures
     )
     for (code, message), files in counts.items():

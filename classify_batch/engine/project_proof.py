@@ -21,7 +21,7 @@ from classify_batch.errors import ApiError, ExitStatus, FolderGoneError, NotUplo
 from classify_batch.limits.retry import Backoff, retry_transient
 from classify_batch.model import JobPage
 from classify_batch.ports import Api, Journal
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 
 TENTH = 10
 """The server's time is taken from the tenth-newest of the listed jobs: a few may have been stamped by a wrong clock."""
@@ -138,11 +138,11 @@ class ProjectProof:
                 # project.
                 if not seen_projects and await self._bring_document():
                     continue
-                seen = ", ".join(map(clean, sorted(seen_projects)))
+                seen = ", ".join(map(printable_line, sorted(seen_projects)))
                 none = "no read shows that the key speaks for that project"
                 words = f"the key speaks for project {seen}" if seen else none
                 return self._stop_for_other_project(
-                    f"the run's creates went to project {clean(project_id)}, and {words}"
+                    f"the run's creates went to project {printable_line(project_id)}, and {words}"
                 )
             reads += 1
             await anyio.sleep(backoff.wait_s(reads))
@@ -165,7 +165,7 @@ class ProjectProof:
                         return None  # it is the project, and the job was deleted
                     if not self._files_fail:
                         return self._stop_for_other_project(
-                            f"the run's job {clean(job_id)} isn't there for this key ({error})"
+                            f"the run's job {printable_line(job_id)} isn't there for this key ({error})"
                         )
                 reads += 1
                 wait_s = backoff.wait_s(reads)
@@ -175,8 +175,8 @@ class ProjectProof:
                 if view.project_id in (None, project_id):
                     return None
                 return self._stop_for_other_project(
-                    f"the run's job {clean(job_id)} is in project {clean(view.project_id or '')}, and was made in "
-                    f"{clean(project_id)}"
+                    f"the run's job {printable_line(job_id)} is in project {printable_line(view.project_id or '')}, "
+                    f"and was made in {printable_line(project_id)}"
                 )
 
     def _stop_for_other_project(self, words: str) -> Stop:

@@ -34,7 +34,7 @@ from classify_batch.lifecycle import ENDS, Recheck, Reopened, RequeuedPart, Writ
 from classify_batch.model import AttemptKey, Part, to_ranges
 from classify_batch.ports import RunStore
 from classify_batch.rundir.committed_outcomes import LineReader, OutcomeLine
-from classify_batch.rundir.journal.entry import decode, write_part
+from classify_batch.rundir.journal.entry import decode_entry, write_part
 from classify_batch.rundir.journal.line import DAMAGED_HINT
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
@@ -207,7 +207,7 @@ class _RetryWriting:
             segments = _Segments(stream)
             async for block in blocks:
                 *lines, rest = (rest + block).split(b"\n")
-                for entry in map(decode, itertools.filterfalse(_SAYS_NOTHING_HERE, lines)):
+                for entry in map(decode_entry, itertools.filterfalse(_SAYS_NOTHING_HERE, lines)):
                     generation += entry.kind is Kind.REOPENED
                     if entry.opened is not None:
                         account = account_of(entry.opened)
@@ -324,7 +324,7 @@ async def _stream_failures(store: RunStore, end: int, shutdown: Shutdown) -> Asy
         async for block in blocks:
             whole, newline, rest = (rest + block).rpartition(b"\n")
             if newline:
-                failures = reader.read(whole + newline, f"{Log.FAILURES} in {store.where}", number)
+                failures = reader.read_lines(whole + newline, f"{Log.FAILURES} in {store.where}", number)
                 number += len(failures)
                 yield failures
 

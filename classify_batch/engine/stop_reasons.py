@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, ClassifyBatchError, ExitStatus, the_cause
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.manifest_json import failed_percentage
 from classify_batch.rundir.percentages import format_percentage
@@ -76,7 +76,7 @@ def without_account_first(item: tuple[str | None, int]) -> str:
 def stop_for_vanished_job(job_id: str, error: ApiError) -> Stop:
     """The API made this job for us, and answers 404 for it now."""
     return Stop(
-        f"job {clean(job_id)} vanished: the API made it, and now answers 404 ({error})",
+        f"job {printable_line(job_id)} vanished: the API made it, and now answers 404 ({error})",
         ExitStatus.PERSON,
         "use the key and api.project_id that the run was begun with, then give the same command",
         of_account=True,

@@ -26,7 +26,7 @@ from classify_batch.lifecycle import Submitted, remainder
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import AmbiguousCreate, Attempt, Job, JobView
 from classify_batch.ports import Documents
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.vocabulary import FailureCode, Kind
 
 PLAN_FULL_WAIT_S = 15.0
@@ -248,7 +248,7 @@ class Submitter:
         if not self._journal.clocks_disagree:
             self._context.notify_warning(
                 f"the server's clocks disagree by more than limits.clock_spread_s ({self._limits.clock_spread_s:g} s): "
-                f"job {clean(view.job_id)} seems older than a job that was there before it"
+                f"job {printable_line(view.job_id)} seems older than a job that was there before it"
             )
         self._journal.record_clocks_disagree()
 
@@ -318,7 +318,7 @@ def as_ambiguous(error: ApiError) -> ApiError:
 
 def stop_for_shared_job(job_id: str) -> Stop:
     return Stop(
-        f"the API answered two creates with the same job ({clean(job_id)})",
+        f"the API answered two creates with the same job ({printable_line(job_id)})",
         ExitStatus.PERSON,
         "report it to the vendor of the API; the same command finds out later what became of the other create",
         of_account=True,

@@ -174,7 +174,7 @@ class WorkQueue:
                 if self._pace is not None:
                     await self._pace.wait_for_reader(self._snapshot.outcomes.total)
                 await self._slots.acquire()
-                credits = self._price.of(part, part.pick_file_ids(chunk_file_ids))
+                credits = self._price.cost_of_create(part, part.pick_file_ids(chunk_file_ids))
                 if self._shutdown.creating and not await self._budget.reserve_when_free(credits):
                     self._shutdown.request_stop(stop_for_max_credits(credits, self._budget))
                 # Asked after both waits: a stop may have come in either.

@@ -62,7 +62,7 @@ async def compare_ids(
 async def _fill_buckets(buckets: Buckets, batches: AsyncIterator[Sequence[str]]) -> None:
     async with closing(batches) as stream:
         async for batch in stream:
-            buckets.add(batch)
+            buckets.add_ids(batch)
             await checkpoint()
 
 

@@ -61,7 +61,7 @@ async def decompress(blocks: AsyncIterator[bytes], name: str, layers: int = 0) -
     """
     async with closing(blocks) as stream:
         peeked = Peeked(stream)
-        head = await peeked.peek(lambda held: len(held) >= HEAD_BYTES or b"\n" in held)
+        head = await peeked.peek_beginning(lambda held: len(held) >= HEAD_BYTES or b"\n" in held)
         refuse_what_is_no_text(head, name)
         if not head.startswith((_GZIP, _ZSTD)):
             async for block in peeked:

@@ -94,11 +94,11 @@ class Distinct:
                 async for batch in stream:
                     if batch:
                         rows = UuidLines.pack(batch) or batch
-                        spool.add(rows)
-                        numbers.add(buckets.add(file_ids_of_rows(rows), rows))
+                        spool.add_ids(rows)
+                        numbers.add_numbers(buckets.add_ids(file_ids_of_rows(rows), rows))
                     await checkpoint()
             stays = await self._judge_buckets(buckets, repeated)
-            for batch, numbers_of_batch in zip(spool.replay(), numbers.replay(), strict=True):
+            for batch, numbers_of_batch in zip(spool.replay_ids(), numbers.replay_numbers(), strict=True):
                 kept: Sequence[str] = batch
                 if self.duplicates or self.known:
                     flags = bytes(map(next, map(stays.__getitem__, numbers_of_batch)))
@@ -115,7 +115,7 @@ class Distinct:
         stays: list[Iterator[bool]] = []
         for number in range(len(buckets)):
             if buckets.own_keys and (self._known is None or self._known.ids_are_keys):
-                stays.append(self._judge_keys(number, buckets.bucket(number)))
+                stays.append(self._judge_keys(number, buckets.read_bucket(number)))
                 await checkpoint()
                 continue
             rows = buckets.bucket_texts(number)
@@ -181,7 +181,7 @@ class RepeatedRows:
 
     def put_into_buckets(self, rows: list[str], buckets: Buckets) -> list[str]:
         """The rows that stay, with all that is carried. Called with all of them, in order."""
-        for place, number in enumerate(buckets.numbers(file_ids_of_rows(rows))):
+        for place, number in enumerate(buckets.bucket_numbers(file_ids_of_rows(rows))):
             flags = self._is_repeated.get(number)
             if flags is not None and next(flags) and (row := self._rows.next_row(number)) is not None:
                 rows[place] = row

@@ -27,7 +27,7 @@ async def convert_to_utf8(blocks: AsyncIterator[bytes], name: str) -> AsyncItera
     """
     async with closing(blocks) as stream:
         peeked = Peeked(stream)
-        encoding = find_encoding(await peeked.peek(_is_enough))
+        encoding = find_encoding(await peeked.peek_beginning(_is_enough))
         if encoding is None:
             async for block in peeked:
                 yield block
@@ -63,7 +63,7 @@ async def to_newlines(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """A text whose lines end at `\\r` alone, as old Macs and some exports write it, with newlines in their place."""
     async with closing(blocks) as stream:
         peeked = Peeked(stream)
-        head = await peeked.peek(lambda held: b"\n" in held)
+        head = await peeked.peek_beginning(lambda held: b"\n" in held)
         ends_at_return = b"\r" in head and b"\n" not in head
         async for block in peeked:
             yield block.replace(b"\r", b"\n") if ends_at_return else block

@@ -63,7 +63,7 @@ async def read_rows_of_any_format(
 
 async def _find_table(content: Peeked) -> Format | None:
     """Which table the content is; None: none."""
-    head = await content.peek(lambda held: len(held) >= HEAD_BYTES or b"\n" in held)
+    head = await content.peek_beginning(lambda held: len(held) >= HEAD_BYTES or b"\n" in held)
     return None if is_plain_line(head) else table_kind(head)
 
 
@@ -93,7 +93,7 @@ async def _read_text(
     async with closing(to_newlines(convert_to_utf8(blocks, name))) as stream:
         text = Peeked(stream)
         known = asked.format is Format.LINES
-        head = b"" if known else await text.peek(is_enough)
+        head = b"" if known else await text.peek_beginning(is_enough)
         detected = detect_reading(head, name, asked, reader.carry)
         on_reading(NamedReading(name, detected.reading))
         async with closing(_read_format(aiter(text), detected, reader)) as batches:

@@ -39,7 +39,7 @@ from classify_batch.llamacloud.symptoms import find_symptom
 from classify_batch.ports import Clock, Lease
 from classify_batch.protocol.json_shape import NotJsonError
 from classify_batch.protocol.requests import QueryParams, RequestModel
-from classify_batch.protocol.sanitize import clean, parse_error_detail
+from classify_batch.protocol.sanitize import parse_error_detail, printable_line
 
 Shape = TypeVar("Shape")
 
@@ -215,7 +215,7 @@ class ApiClient:
 
     def _body_excerpt(self, data: bytes, characters_max: int) -> str:
         """The first words of a body that is not JSON. It is cut last: half a secret would not be found and hidden."""
-        return clean(self.secrets.hide(data[:_SHOWN_BYTES_MAX].decode("utf-8", "replace")), characters_max)
+        return printable_line(self.secrets.hide(data[:_SHOWN_BYTES_MAX].decode("utf-8", "replace")), characters_max)
 
     @contextmanager
     def _borrow_connection(self) -> Iterator[httpx.AsyncBaseTransport]:
@@ -241,7 +241,7 @@ class ApiClient:
 
     def _no_answer_error(self, call: str, error: httpx.HTTPError) -> ApiError:
         symptom, hint = find_symptom(error)
-        words = clean(self.secrets.hide(str(error))) or type(error).__name__
+        words = printable_line(self.secrets.hide(str(error))) or type(error).__name__
         self._gate.record_failure()
         return ApiError(
             call,
@@ -362,7 +362,7 @@ class _BoundedBody:
     def __init__(self, encoding: str) -> None:
         packed = encoding.strip().lower()
         if packed not in ("", "identity", "gzip"):
-            raise httpx.DecodingError(f"an encoding that was not asked for: {clean(encoding)}")
+            raise httpx.DecodingError(f"an encoding that was not asked for: {printable_line(encoding)}")
         self._unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if packed == "gzip" else None
         self.data = bytearray()
 

@@ -21,7 +21,7 @@ from classify_batch.llamacloud.results_pages import read_all_pages
 from classify_batch.protocol.answers import ResultsPage
 from classify_batch.protocol.job_reader import JobAnswer, JobReader, PolledJob
 from classify_batch.protocol.requests import NO_PARAMS, QueryParams, QueryValue, RequestModel
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 
 Answer = TypeVar("Answer")
 Job = TypeVar("Job", bound=JobAnswer)
@@ -105,7 +105,7 @@ class SingleCalls(ABC, Generic[Job]):
 def unfinished_job_error(job_id: str, status: str, message: str = "results: the job is not finished") -> ApiError:
     """The error for results of a job that has none yet."""
     hint = f"`classify-batch jobs get {shlex.quote(job_id)}` shows when it is finished; then give the same command"
-    return ApiError("results", Verdict.LATER, f"{message}; the job is {clean(status)}", hint=hint)
+    return ApiError("results", Verdict.LATER, f"{message}; the job is {printable_line(status)}", hint=hint)
 
 
 def require_job_id(call: str, job: RawAnswer[Job], job_id: str) -> RawAnswer[Job]:

@@ -8,7 +8,7 @@ from classify_batch.operations.result import RunResult
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.ports import RunPlace, RunStore
 from classify_batch.rundir.manifest_json import exit_status_of, read_manifest
-from classify_batch.rundir.next_step import TOLERATED, advise
+from classify_batch.rundir.next_step import TOLERATED, add_next_step
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.run_json import refuse_other_run
 from classify_batch.store.disk import sweep_unless_held
@@ -70,5 +70,5 @@ async def result_if_complete(found: RunOnDisk, store: RunStore, request: RunRequ
     tolerated = request.settings.limits.tolerated_failure_percentage
     status = exit_status_of(found.snapshot.outcomes, tolerated)
     manifest = {**manifest, "exit_status": int(status), "limits": {**manifest.get("limits", {}), TOLERATED: tolerated}}
-    advise(manifest, found.run, store.where)
+    add_next_step(manifest, found.run, store.where)
     return RunResult(request.place, RunState.COMPLETE, status, "", "", manifest, called=False)

@@ -20,7 +20,7 @@ from classify_batch.inputs.ids import all_valid
 from classify_batch.llamacloud.file_client import FileClient, FileRefusedError
 from classify_batch.operations.jobs.single_calls import connect_client, ending_single_call
 from classify_batch.operations.own_task import run_in_own_task
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.settings import Settings
 
 UPLOADS_JSONL = "uploads.jsonl"
@@ -51,7 +51,7 @@ def _read_file(path: Path) -> Iterator[str]:
     try:
         lines = source.read_bytes().split(b"\n")
     except OSError as error:
-        raise SourceError(f"{clean(str(source))}: {error.strerror or error}", hint=WHAT_IT_TAKES) from None
+        raise SourceError(f"{printable_line(str(source))}: {error.strerror or error}", hint=WHAT_IT_TAKES) from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -60,8 +60,8 @@ def _read_file(path: Path) -> Iterator[str]:
         except ValueError:
             if number == len(lines):  # a process was killed in the middle of it
                 continue
-            raise SourceError(f"{clean(str(source))}, line {number}: not JSON", hint=WHAT_IT_TAKES) from None
-        if (file_id := _file_id_of(values, f"{clean(str(source))}, line {number}")) is not None:
+            raise SourceError(f"{printable_line(str(source))}, line {number}: not JSON", hint=WHAT_IT_TAKES) from None
+        if (file_id := _file_id_of(values, f"{printable_line(str(source))}, line {number}")) is not None:
             yield file_id
 
 
@@ -75,7 +75,7 @@ def _file_id_of(values: object, where: str) -> str | None:
         return None
     file_id = values["sent_id"] if "sent_id" in values else values["file_id"]  # a folder's file_id is a content
     if not isinstance(file_id, str) or not file_id or not all_valid([file_id]):
-        raise SourceError(f"{where}: {clean(json.dumps(file_id))} is no file ID", hint=WHAT_IT_TAKES)
+        raise SourceError(f"{where}: {printable_line(json.dumps(file_id))} is no file ID", hint=WHAT_IT_TAKES)
     return file_id
 
 

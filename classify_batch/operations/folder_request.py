@@ -12,7 +12,7 @@ from classify_batch.errors import ClassifyBatchError, RunDirectoryError, UsageEr
 from classify_batch.inputs.folder import PATH_COLUMN, FolderOptions, FolderScan
 from classify_batch.inputs.open import folder_of
 from classify_batch.operations.run_request import RunRequest
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.run_json import PlannedFolder, RunFile, parse_run_file
 from classify_batch.settings import SANDBOX, Settings
 from classify_batch.vocabulary import RUN_JSON
@@ -140,7 +140,7 @@ def as_globs(globs: object) -> tuple[str, ...]:
 
 
 def _format_globs(globs: Sequence[str]) -> str:
-    return ", ".join(clean(each) for each in globs) or "none"
+    return ", ".join(printable_line(each) for each in globs) or "none"
 
 
 def format_skipped(scan: FolderScan) -> str:
@@ -153,7 +153,7 @@ def report_scan(scan: FolderScan) -> None:
     if scan.skipped:
         log.warning("of the folder, skipped: %s", format_skipped(scan))
     for path, why in scan.unfit_examples:
-        log.warning("%s can't be uploaded: %s", clean(path), why)
+        log.warning("%s can't be uploaded: %s", printable_line(path), why)
     if more := scan.unfit - len(scan.unfit_examples):
         log.warning("%s more files can't be uploaded: they fail as not_uploadable", f"{more:,}")
 

@@ -82,7 +82,7 @@ def reused_part(whole: ShardedRun) -> RunOnDisk:
     """What a run with shards reused, as a run that has nothing else: its results.jsonl holds it."""
     snapshot = RunSnapshot(whole.run.chunks)
     if (reused := whole.run.reused) is not None:
-        snapshot.begin(reused.chunks, reused.bytes, reused.counts, reused.types, reused.accepted)
+        snapshot.begin_with_reused(reused.chunks, reused.bytes, reused.counts, reused.types, reused.accepted)
     return RunOnDisk(whole.place.open(), whole.run, whole.run_sha256, snapshot, 0, 0, None)
 
 

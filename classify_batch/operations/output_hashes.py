@@ -15,7 +15,7 @@ class OutputHashes:
         self._manifest: Manifest | None = None
         self._sha256: dict[str, str] = {}
 
-    async def run(self) -> None:
+    async def hash_all_outputs(self) -> None:
         """Hashes all outputs. May be cancelled."""
         manifest = await read_manifest(self._store)
         if manifest is None or manifest["state"] != RunState.COMPLETE:

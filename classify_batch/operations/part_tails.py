@@ -56,7 +56,7 @@ class PartTails:
         else:
             self._runs = {}
 
-    def poll(self, may_read: Callable[[Part], bool] = lambda _part: True) -> Iterator[NewOutcomes]:
+    def poll_committed(self, may_read: Callable[[Part], bool] = lambda _part: True) -> Iterator[NewOutcomes]:
         """What was committed since the last call. `may_read`: of which parts.
 
         Raises:
@@ -67,7 +67,7 @@ class PartTails:
                 continue
             if part not in self._tails:
                 self._tails[part] = OutcomeTail(reader, self._runs.pop(part))
-            for log, data in self._tails[part].poll():
+            for log, data in self._tails[part].poll_committed():
                 yield NewOutcomes(part, data, f"{log} in {reader.where}")
 
     def is_held(self) -> bool:

@@ -31,13 +31,13 @@ from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.operations.run_resources import RunResources
 from classify_batch.ports import RunPlace, RunStore
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.next_step import RETRY_IN_PARTS, merge_command
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.paths_jsonl import FurtherPaths
-from classify_batch.rundir.plan import PlanReader, hash_ids
+from classify_batch.rundir.plan import PlanReader, hash_file_ids
 from classify_batch.rundir.run_json import RunFile, refuse_other_run, write_run_file
-from classify_batch.rundir.shards import SHARDS_MAX, cut_plan
+from classify_batch.rundir.shards import SHARDS_MAX, cut_plan_into_shards
 from classify_batch.settings import Settings
 from classify_batch.shell_words import command_of
 from classify_batch.vocabulary import RUN_JSON, SHARDS_FOLDER, Log
@@ -67,7 +67,7 @@ async def plan_if_new(resources: RunResources, store: RunStore, request: RunRequ
         return found
     if request.slice is not None:
         await refuse_orphaned_files(store)
-        await request.slice.write(store)
+        await request.slice.write_shard(store)
     else:
         await plan_new_run(resources, store, request)
     return None
@@ -90,7 +90,7 @@ async def plan_new_run(resources: RunResources, store: RunStore, request: RunReq
     if needs_project(file_ids):
         from classify_batch.llamacloud.file_client import FileList  # noqa: PLC0415 - slow to import, and rarely needed
 
-        files = FileList((await resources.connect())[0])
+        files = FileList((await resources.connect_client())[0])
         options = replace(options, pages=files.read_objects if options.wants_columns else files.read_page)
     batches = open_source(file_ids, options)
     if not settings.api.capabilities.takes_parse_jobs:
@@ -105,15 +105,15 @@ async def plan_new_run(resources: RunResources, store: RunStore, request: RunReq
             settings.files_per_job,
             triage=settings.triage,
             directory=place.folder,
-            on_further=None if folder is None else further.add,
+            on_further=None if folder is None else further.add_paths,
         )
-        await further.write(store)
+        await further.write_file(store)
     shards, count = None, request.shards
     if count is None and settings.accounts:
         chunks = planned.plan.chunks - (0 if planned.reused is None else planned.reused.chunks)
         count = max(1, min(SHARDS_PER_ACCOUNT * len(settings.accounts), chunks, SHARDS_MAX))
     if count is not None:
-        shards = await cut_plan(store, planned.plan, planned.reused, settings.files_per_job, count)
+        shards = await cut_plan_into_shards(store, planned.plan, planned.reused, settings.files_per_job, count)
     # Last: without run.json there is no run, so a planning that is killed before is simply repeated.
     inputs = [each.to_stored() for each in readings]
     await write_run_file(
@@ -205,11 +205,11 @@ async def refuse_other_file_ids(run: RunFile, store: RunStore, directory: Path |
         log.warning("the run was begun with the folder %s: its documents are read from there", run.folder)
     options = InputOptions(request.reading, planned=PlannedReadings(run.inputs), folder=folder_options(request))
     if not is_read_once(file_ids):  # it can be read twice: a hash takes a third of the time of a comparison
-        same_order = await hash_ids(aiter(distinct(open_source(file_ids, options), directory=directory)))
+        same_order = await hash_file_ids(aiter(distinct(open_source(file_ids, options), directory=directory)))
         if same_order == run.identity.get("ids_sha256"):
             return
     plan = PlanReader(store, run.first_chunk)
-    await plan.scan(run.plan_sha256)
+    await plan.scan_whole_file(run.plan_sha256)
     given = aiter(distinct(open_source(file_ids, options), directory=directory))
     difference = await compare_ids(plan.file_id_batches(), given, directory=directory)
     if difference and folder is not None and run.folder is not None:
@@ -233,7 +233,7 @@ async def refuse_other_file_ids(run: RunFile, store: RunStore, directory: Path |
 
 def format_examples(file_ids: tuple[str, ...]) -> str:
     """The first few IDs or paths, for a message."""
-    return f" ({', '.join(map(clean, file_ids))}{', …' if len(file_ids) > 2 else ''})" if file_ids else ""
+    return f" ({', '.join(map(printable_line, file_ids))}{', …' if len(file_ids) > 2 else ''})" if file_ids else ""
 
 
 async def read_existing_run(store: RunStore) -> RunOnDisk:

@@ -31,7 +31,7 @@ from classify_batch.operations.shards.choice import parse_shards
 from classify_batch.operations.shards.verify_run import verify_run
 from classify_batch.operations.uploads import NotUploaded, Uploaded, upload_files
 from classify_batch.operations.verify import Verification
-from classify_batch.rundir.cost import cost_of
+from classify_batch.rundir.cost import estimate_cost_max
 from classify_batch.rundir.planned_parse_jobs import count_planned_parse_jobs
 from classify_batch.settings import Settings
 from classify_batch.store import Location, place_of
@@ -139,7 +139,7 @@ async def aplan(
     done = 0 if run.reused is None else run.reused.chunks
     takes_parse_jobs = settings.api.capabilities.takes_parse_jobs
     parse_jobs = await count_planned_parse_jobs(place.open(), done) if takes_parse_jobs else 0
-    cost = cost_of(run.files - run.reused_files, settings, parse_jobs=parse_jobs)
+    cost = estimate_cost_max(run.files - run.reused_files, settings, parse_jobs=parse_jobs)
     return Planned(
         Path(place.where),
         run.run_id,

@@ -90,7 +90,7 @@ async def _open_run(
     await store.remove(TUNE_JSON)  # its limits were meant for an earlier process
     await store.remove(CANCEL_JSON)  # likewise: whoever asked sees that nobody answered
     if needs_project(request.source) and await store.size(RUN_JSON) is None:
-        await resources.connect()  # here, since the block below cancels what is opened inside it
+        await resources.connect_client()  # here, since the block below cancels what is opened inside it
     async with interruptible(shutdown):
         found = await plan_if_new(resources, store, request) or await read_existing_run(store)
     refuse_unbounded_credits(found, request.settings)
@@ -127,8 +127,8 @@ async def run_engine(
     # The whole plan is checked before the first call: a damaged one would classify the wrong files.
     refuse_moved_account(request, found)
     plan = PlanReader(store, found.run.first_chunk)
-    await plan.scan(found.run.plan_sha256)
-    client, gate = await resources.connect()
+    await plan.scan_whole_file(found.run.plan_sha256)
+    client, gate = await resources.connect_client()
     documents = await open_documents(found.run, client, store, resources.clock)
     events = EventLog(store, resources.clock, client.secrets.hide)
     clock = resources.clock

@@ -200,7 +200,7 @@ class Following:
     def __iter__(self) -> Iterator[Outcome]:
         while True:
             began_s, over = time.monotonic(), self._is_over()
-            for found in self._tails.poll():
+            for found in self._tails.poll_committed():
                 yield from found.decode()
             if over:
                 return
@@ -209,7 +209,7 @@ class Following:
     async def __aiter__(self) -> AsyncIterator[Outcome]:
         while True:
             began_s, over = time.monotonic(), await anyio.to_thread.run_sync(self._is_over)
-            batches = self._tails.poll()
+            batches = self._tails.poll_committed()
             while (found := await anyio.to_thread.run_sync(next, batches, None)) is not None:
                 for outcome in found.decode():
                     yield outcome
@@ -243,7 +243,7 @@ def read_outcomes(place: RunPlace, only: Only | str | None) -> Iterator[Outcome]
 
     def read() -> Iterator[Outcome]:
         for reader, tail in tails:
-            for log, data in tail.poll(follows=False):
+            for log, data in tail.poll_committed(follows=False):
                 outcomes = decode_outcomes(data, f"{log} in {reader.where}")
                 yield from outcomes if selection.only is None else filter(is_selected, outcomes)
 

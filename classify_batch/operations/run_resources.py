@@ -58,7 +58,7 @@ class RunResources:
         self.clock = clock
         self.lease: Lease | None = None
 
-    async def connect(self) -> tuple[ApiClient, Gate]:
+    async def connect_client(self) -> tuple[ApiClient, Gate]:
         """The client and its request gate. `stack` closes them."""
         if self._connected is None:
             # Importing them takes a quarter of a command's start, and a plan of files calls nobody.
@@ -96,18 +96,18 @@ class RunResources:
 @asynccontextmanager
 async def embedded_sandbox(settings: Settings, folder: Path | None) -> AsyncIterator[str]:
     """Serves a sandbox that keeps its jobs in `folder`; yields its base URL."""
-    from classify_batch.sandbox import Options, opened, serving  # noqa: PLC0415 - importing a server is slow, and rarely needed
+    from classify_batch.sandbox import Options, open_sandbox, serve_in_loop  # noqa: PLC0415 - importing a server is slow, and rarely needed
 
     if folder is None:
         raise SettingsError(
             "the embedded sandbox keeps its jobs in the run directory, and this one is on no disk",
             hint="name a run directory on a disk, or start `classify-batch sandbox` and give its URL",
         )
-    options = Options.of(documents=settings.sandbox.documents, ledger=folder / SANDBOX_LEDGER)
-    sandbox = opened(options)
+    options = Options.from_values(documents=settings.sandbox.documents, ledger=folder / SANDBOX_LEDGER)
+    sandbox = open_sandbox(options)
     app = await anyio.to_thread.run_sync(sandbox.__enter__)  # reads documents and ledger: that may take long
     try:
-        async with serving(app) as base_url:
+        async with serve_in_loop(app) as base_url:
             yield base_url
     finally:
         sandbox.__exit__(None, None, None)

@@ -33,7 +33,7 @@ async def is_plainly_sound(store: RunStore, run: RunOnDisk, plan: PlanReader) ->
         for log in (Log.RESULTS, Log.FAILURES):
             async with closing(committed_lines(store, run, log, reader)) as stream:
                 async for _, file_ids in stream:
-                    answered.add(file_ids)
+                    answered.add_ids(file_ids)
     except (DamagedError, WorldError):
         return False
     return answered == await sum_of_plan(plan)
@@ -44,6 +44,6 @@ async def sum_of_plan(plan: PlanReader) -> IdSum:
     planned = IdSum()
     async with closing(plan.raw_file_ids()) as batches:
         async for batch in batches:
-            planned.add(batch)
+            planned.add_ids(batch)
             await checkpoint()
     return planned

@@ -14,8 +14,8 @@ from classify_batch.errors import RunDirectoryError
 from classify_batch.rundir.failure_messages import READ_BYTES_MAX
 from classify_batch.rundir.journal.starts import PAUSED
 from classify_batch.rundir.journal.totals import Totals, read_totals
-from classify_batch.rundir.manifest_json import Manifest, add_failure_messages, keys_of, parse_manifest
-from classify_batch.rundir.next_step import KILLED_HINT, advise
+from classify_batch.rundir.manifest_json import Manifest, add_failure_messages, manifest_keys, parse_manifest
+from classify_batch.rundir.next_step import KILLED_HINT, add_next_step
 from classify_batch.rundir.run_json import RunFile, parse_run_file, shard_place
 from classify_batch.rundir.sum_of_shards import sum_of_shards
 from classify_batch.store import Location, needs_trust, open_reader, place_of
@@ -51,7 +51,7 @@ def read_status(run_dir: Location, clock: Clock | None = None) -> Manifest:
     complete = sum(totals.outcomes.values()) == run.files
     state = "running" if holder else "complete" if complete else "incomplete"
     started_at = manifest["started_at"] if manifest else None
-    now = keys_of(run, totals, state=state, requests=totals.requests, started_at=started_at)
+    now = manifest_keys(run, totals, state=state, requests=totals.requests, started_at=started_at)
     if manifest and "cancel" in manifest and (not holder or manifest["state"] == "running"):
         now["cancel"] = manifest["cancel"]
     if manifest:
@@ -65,7 +65,7 @@ def read_status(run_dir: Location, clock: Clock | None = None) -> Manifest:
         add_failure_messages(now, reader.read(Log.FAILURES, 0, READ_BYTES_MAX) or b"")
     if needs_trust(run_dir):
         now["trusted"] = True
-    advise(now, run, reader.where)
+    add_next_step(now, run, reader.where)
     return now
 
 
@@ -75,7 +75,7 @@ def _read_status_of_all(place: RunPlace, run: RunFile, holder: Holder | None, cl
         now["holder"] = {"host": holder.host, "pid": holder.pid, "since": holder.since}
         if now["state"] == RunState.INCOMPLETE:
             now.update({"state": RunState.RUNNING, "reason": None, "exit_status": None, "stopped_at": None})
-            advise(now, run, place.where)
+            add_next_step(now, run, place.where)
     return now
 
 

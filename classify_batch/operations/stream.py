@@ -193,7 +193,7 @@ class OutcomeStream:
         if rows < 1:
             raise UsageError(f"rows={rows}", hint="a number of rows, from 1")
         carry: Sequence[str] | None = None
-        async with closing(self._gather(rows, within_s)) as groups:
+        async with closing(self._gather_by_rows(rows, within_s)) as groups:
             async for outcomes in groups:
                 if carry is None:
                     run = await anyio.to_thread.run_sync(self._read_run)
@@ -203,7 +203,7 @@ class OutcomeStream:
     def _read_run(self) -> RunFile:
         return read_run_json(self._request.place.reader(), takes_shards=True)
 
-    async def _gather(self, rows: int, within_s: float) -> AsyncIterator[list[Outcome]]:
+    async def _gather_by_rows(self, rows: int, within_s: float) -> AsyncIterator[list[Outcome]]:
         """The outcomes by groups."""
         held: list[Outcome] = []
         until_s: float | None = None
@@ -323,7 +323,7 @@ class _Reading:
         if self._tails is None:
             place, shard = self._request.place, self._request.shard
             self._tails = await anyio.to_thread.run_sync(PartTails, place, shard)
-        self._batches = self._tails.poll(self._may_read)
+        self._batches = self._tails.poll_committed(self._may_read)
         return True
 
     def _may_read(self, part: Part) -> bool:

@@ -31,16 +31,16 @@ async def tune(run_dir: Location, tuning: Tuning, *, timeout_s: float = TIMEOUT_
     ends_s = anyio.current_time() + timeout_s  # one timeout for all waits
     if (whole := await read_whole(place)) is not None:
         for index in await _held_shards(whole, ends_s):
-            await _tune_one(whole.shard_place(index), _share_of(tuning, whole, index), ends_s, timeout_s)
+            await _tune_process(whole.shard_place(index), _share_of_shard(tuning, whole, index), ends_s, timeout_s)
     else:
-        await _tune_one(place, tuning, ends_s, timeout_s)
+        await _tune_process(place, tuning, ends_s, timeout_s)
 
 
-def _share_of(tuning: Tuning, whole: ShardedRun, index: int) -> Tuning:
+def _share_of_shard(tuning: Tuning, whole: ShardedRun, index: int) -> Tuning:
     """What is changed for one shard: of credits it has a share that is as large as its share of the files."""
     if tuning.max_credits is None:
         return tuning
-    share = whole.slice_of(index).share_of_credits(tuning.max_credits)
+    share = whole.slice_of_shard(index).share_of_credits(tuning.max_credits)
     return tuning.model_copy(update={"max_credits": share})
 
 
@@ -63,14 +63,14 @@ def nobody_at_work(where: str) -> RunDirectoryError:
     )
 
 
-async def _tune_one(place: RunPlace, tuning: Tuning, ends_s: float, timeout_s: float) -> None:
+async def _tune_process(place: RunPlace, tuning: Tuning, ends_s: float, timeout_s: float) -> None:
     store = place.open()
     if await store.size(RUN_JSON) is None:
         raise no_run_error(store.where)
     holder = await store.holder()
     if holder is None:
         raise nobody_at_work(store.where)
-    data = encode_limits(tuning.changes())
+    data = encode_limits(tuning.changed_limits())
     await _put_in_place(store, data, ends_s)
     while await holds_limits(store, data):
         if anyio.current_time() > ends_s:

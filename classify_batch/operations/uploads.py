@@ -27,7 +27,7 @@ from classify_batch.llamacloud.raw_bodies import Body
 from classify_batch.operations.jobs.single_calls import connect_client, ending_single_call
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX, StoredFile
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.settings import Settings
 from classify_batch.streams.closing import closing
 
@@ -202,7 +202,9 @@ def refuse_bad_paths(paths: Sequence[Path], *, recursive: bool) -> None:
 
 def format_paths(paths: Sequence[Path]) -> str:
     """The first few paths, for a message."""
-    return ", ".join(clean(str(path)) for path in paths[:_NAMED_MAX]) + (", …" if len(paths) > _NAMED_MAX else "")
+    return ", ".join(printable_line(str(path)) for path in paths[:_NAMED_MAX]) + (
+        ", …" if len(paths) > _NAMED_MAX else ""
+    )
 
 
 def find_files(paths: Sequence[Path]) -> Iterator[Path | NotUploaded]:

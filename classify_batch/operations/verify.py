@@ -22,7 +22,7 @@ from classify_batch.operations.output_hashes import OutputHashes
 from classify_batch.operations.reuse.check_reused import check_reused
 from classify_batch.operations.sound_run import is_plainly_sound, sum_of_plan
 from classify_batch.ports import RunStore
-from classify_batch.rundir.journal.entry import Entry, Item, decode
+from classify_batch.rundir.journal.entry import Entry, Item, decode_entry
 from classify_batch.rundir.manifest_json import counts_of
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.outcome_ids import decode_ids, encode_ids, outcome_file_id, outcome_id_bytes
@@ -69,7 +69,7 @@ async def verify_store(store: RunStore, directory: Path | None = None) -> Verifi
     try:
         async with create_task_group() as tasks:
             # Hashing lets go of the interpreter's lock: a second core does it in the meantime.
-            tasks.start_soon(hashes.run)
+            tasks.start_soon(hashes.hash_all_outputs)
             if (run := await check_run(store, found, directory)) is None:
                 tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
@@ -101,7 +101,7 @@ async def check_plan(store: RunStore, run: RunOnDisk, found: Verification) -> Pl
     """Checks the plan's hash and length; returns its reader, or None where it is damaged."""
     plan = PlanReader(store, run.run.first_chunk)
     try:
-        await plan.scan(run.run.plan_sha256)
+        await plan.scan_whole_file(run.run.plan_sha256)
     except DamagedError as error:
         found.add_error(str(error))
         return None
@@ -144,7 +144,7 @@ async def check_outcome_ids(
     # that was said by the first pass, if there was one.
     in_lines = Verification() if plan is not None and found.complete else found
     with Buckets(directory, LIMITS) as outcomes:
-        await check_lines(store, run, plan, in_lines, lambda file_ids: outcomes.add(decode_ids(file_ids)))
+        await check_lines(store, run, plan, in_lines, lambda file_ids: outcomes.add_ids(decode_ids(file_ids)))
         if plan is not None:
             await check_one_outcome_each(plan, outcomes, found, directory)
 
@@ -152,7 +152,7 @@ async def check_outcome_ids(
 async def check_by_sums(store: RunStore, run: RunOnDisk, plan: PlanReader, found: Verification) -> bool:
     """Checks every committed line; returns whether the IDs of the outcomes are those of the plan, each once."""
     answered = IdSum()
-    await check_lines(store, run, plan, found, answered.add)
+    await check_lines(store, run, plan, found, answered.add_ids)
     return answered == await sum_of_plan(plan)
 
 
@@ -259,7 +259,7 @@ async def entries_with_outcomes(store: RunStore, journal_end: int) -> AsyncGener
             *lines, rest = (rest + block).split(b"\n")
             for line in lines:
                 if any(map(line.__contains__, _MARKS_OF_OUTCOMES)):
-                    yield decode(line)
+                    yield decode_entry(line)
 
 
 async def check_uncommitted(
@@ -324,7 +324,7 @@ async def check_one_outcome_each(
     with Buckets(directory, LIMITS) as planned:
         async with closing(plan.file_id_batches()) as batches:
             async for batch in batches:
-                planned.add(batch)
+                planned.add_ids(batch)
                 await checkpoint()
         for number in range(LIMITS.buckets):
             check_bucket(outcomes.bucket_texts(number), set(planned.bucket_texts(number)), found)

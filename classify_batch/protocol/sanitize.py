@@ -8,7 +8,7 @@ from typing import Any
 WORDS_MAX = 500
 
 
-def clean(words: str, most: int = WORDS_MAX) -> str:
+def printable_line(words: str, most: int = WORDS_MAX) -> str:
     """One line of printable characters, cut to `most`: without escape codes, which would control a terminal."""
     # Cut first: a server's words may be as long as a body.
     printable = "".join(c if c.isprintable() else " " for c in words[: 4 * most])
@@ -23,7 +23,7 @@ def parse_error_detail(body: object) -> tuple[str, tuple[tuple[Any, ...], ...]]:
     """
     detail = body.get("detail") if isinstance(body, Mapping) else None
     if isinstance(detail, str):
-        return clean(detail), ()
+        return printable_line(detail), ()
     if not isinstance(detail, list):
         return "", ()
     errors = [error for error in detail if isinstance(error, Mapping)]
@@ -31,4 +31,4 @@ def parse_error_detail(body: object) -> tuple[str, tuple[tuple[Any, ...], ...]]:
     said = "; ".join(
         f"{'.'.join(str(step) for step in error.get('loc') or ())}: {error.get('msg', '')}" for error in errors[:20]
     )
-    return clean(said), places
+    return printable_line(said), places

@@ -64,7 +64,7 @@ def make_create_body(spec: JobSpec, file_ids: Sequence[str]) -> CreateBody:
 
 def webhook_secrets(webhooks: Sequence[WebhookConfiguration]) -> frozenset[str]:
     """The values that are hidden wherever a server repeats them."""
-    values = (value for webhook in webhooks for value in webhook.secrets)
+    values = (value for webhook in webhooks for value in webhook.secret_values)
     return frozenset(value for value in values if len(value) >= SECRET_CHARACTERS_MIN)
 
 

@@ -333,12 +333,12 @@ class QuickJob(msgspec.Struct):
             text_or_none(self.project_id),
             parse_time_s(self.created_at),
             text_or_none(self.error_message),
-            answer=self._answer(),
+            answer=self._make_answer(),
             credits=billed_credits(self.usage),
             transaction_id=text_or_none(self.transaction_id),
         )
 
-    def _answer(self) -> Answer | None:
+    def _make_answer(self) -> Answer | None:
         return answer_from_quick_result(self.file_input, self.result) if self.status == "COMPLETED" else None
 
 

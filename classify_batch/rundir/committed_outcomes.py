@@ -53,7 +53,7 @@ Read = TypeVar("Read")
 class ReadsLines(Protocol[Read]):
     """Makes something of each line."""
 
-    def read(self, data: bytes, where: str, number: int) -> list[Read]:
+    def read_lines(self, data: bytes, where: str, number: int) -> list[Read]:
         """Whole lines, the first of which is line `number`. Raises DamagedError for what is no outcome."""
 
 
@@ -61,7 +61,7 @@ class IdReader:
     """Reads the file IDs alone, in UTF-8. For whoever looks again at what can't be read: a line that is spelled unlike
     most is refused with all that stand with it."""
 
-    def read(self, data: bytes, where: str, number: int) -> list[bytes]:
+    def read_lines(self, data: bytes, where: str, number: int) -> list[bytes]:
         if (file_ids := outcome_id_bytes(data)) is None:
             raise DamagedError(f"{where}, behind line {number - 1}: an odd line", hint=HINT)
         return file_ids
@@ -74,7 +74,7 @@ class LineReader(Generic[Line]):
         self._decoder = msgspec.json.Decoder(kind)
         self._shape = Shape(kind)
 
-    def read(self, data: bytes, where: str, number: int) -> list[Line]:
+    def read_lines(self, data: bytes, where: str, number: int) -> list[Line]:
         """Whole lines, the first of which is line `number`. Raises DamagedError for what is no outcome."""
         try:
             lines = self._decoder.decode_lines(data)
@@ -145,7 +145,7 @@ async def _stream_committed_lines(
             cut = block.rfind(b"\n") + 1
             whole = b"".join((rest, memoryview(block)[:cut])) if cut else b""
             rest = block[cut:] if cut else rest + block
-            lines = reader.read(whole, where, number) if whole else []
+            lines = reader.read_lines(whole, where, number) if whole else []
             await _check_crc(checker, block)  # a line that is none was reported before, by its number
             if whole:
                 number += len(lines)
@@ -170,7 +170,7 @@ def committed_bytes_and_lines(run: RunOnDisk, log: Log) -> tuple[int, int]:
 
 async def _check_crc(checker: CrcChecker, block: bytes) -> None:
     try:
-        await checker.feed(block)
+        await checker.check_block(block)
     except DamagedError as error:
         raise DamagedError(str(error), hint=HINT) from None
 

@@ -57,16 +57,16 @@ class Price:
         self.parse_jobs_are_free = settings.api.capabilities.takes_parse_jobs
 
     @property
-    def rates(self) -> tuple[float, ...]:
+    def credits_per_page_by_look(self) -> tuple[float, ...]:
         """Credits a page, by look."""
         return tuple(
             self._credits_per_page(spec) for spec in (self._specs.first, self._specs.second) if spec is not None
         )
 
-    def of(self, part: Part, file_ids: Sequence[str]) -> float:
+    def cost_of_create(self, part: Part, file_ids: Sequence[str]) -> float:
         """The most that one create call can cost, in credits."""
         files = len(file_ids) - (sum(map(is_parse_job, file_ids)) if self.parse_jobs_are_free else 0)
-        return files * self.pages_per_file * self._credits_per_page(self._specs.of(part))
+        return files * self.pages_per_file * self._credits_per_page(self._specs.spec_of_part(part))
 
     def learn_bill(self, file_ids: Sequence[str], billed: float | None) -> bool:
         """Takes a job's bill. Returns whether it is the first one that says that parse jobs aren't free: from now on
@@ -81,14 +81,17 @@ class Price:
         return rate
 
 
-def cost_of(files: int, settings: Settings, *, parse_jobs: int = 0) -> Cost:
+def estimate_cost_max(files: int, settings: Settings, *, parse_jobs: int = 0) -> Cost:
     """The most that `files` files can cost: each is billed for all the pages that may be read of it, at every look.
     `parse_jobs`: how many of them are none."""
     price = Price(settings)
     pages_per_look = (files - parse_jobs) * price.pages_per_file
-    credits, pages = pages_per_look * sum(price.rates), pages_per_look * len(price.rates)
+    credits, pages = (
+        pages_per_look * sum(price.credits_per_page_by_look),
+        pages_per_look * len(price.credits_per_page_by_look),
+    )
     dollars = credits * settings.price.dollars_per_credit
-    return Cost(price.pages_per_file, price.rates, pages, credits, dollars, parse_jobs)
+    return Cost(price.pages_per_file, price.credits_per_page_by_look, pages, credits, dollars, parse_jobs)
 
 
 def format_cost(cost: Cost) -> Iterator[str]:

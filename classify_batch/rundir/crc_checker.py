@@ -25,7 +25,7 @@ class CrcChecker:
         self._end = 0
         self._crc = 0
 
-    async def feed(self, block: bytes) -> None:
+    async def check_block(self, block: bytes) -> None:
         """Takes the file's next bytes. Raises DamagedError at the end of a segment that isn't as it was written."""
         view = memoryview(block)  # a slice of it copies nothing
         while view:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.settings import Settings
 
 PLAN_BYTES = 3
@@ -48,11 +48,11 @@ class DiskSpace:
     journal: int
 
     @property
-    def bytes(self) -> int:
-        return self.plan + self.left
+    def total_bytes(self) -> int:
+        return self.plan + self.bytes_besides_plan
 
     @property
-    def left(self) -> int:
+    def bytes_besides_plan(self) -> int:
         return self.answers + self.journal
 
 
@@ -100,8 +100,8 @@ def free_disk_space(directory: Path) -> FreeSpace | None:
 
 def format_disk_space(space: DiskSpace, files: int, free: FreeSpace | None, *, planned: bool = False) -> Iterator[str]:
     """Lines for a person: the estimate, how it came about, and what is free. `planned`: the plan is there already."""
-    needed, more = (space.left, " more") if planned else (space.bytes, "")
-    there = "" if free is None else f"; {format_bytes(free.bytes)} are free in {clean(str(free.folder))}"
+    needed, more = (space.bytes_besides_plan, " more") if planned else (space.total_bytes, "")
+    there = "" if free is None else f"; {format_bytes(free.bytes)} are free in {printable_line(str(free.folder))}"
     yield f"disk        about {format_bytes(needed)}{more}{there}"
     if files:
         parts = [f"{space.answers / files:,.4g} bytes of answers", f"{space.journal / files:,.3g} of the journal"]
@@ -116,7 +116,7 @@ def describe_missing_space(needed: int, free: FreeSpace | None) -> str:
         return ""
     return (
         f"the run needs about {format_bytes(needed)} of disk space, and {format_bytes(free.bytes)} are free in "
-        f"{clean(str(free.folder))}"
+        f"{printable_line(str(free.folder))}"
     )
 
 

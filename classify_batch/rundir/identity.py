@@ -39,18 +39,18 @@ class IdentityPart:
     decides_answers: bool = False
     normalize: Callable[[RunIdentity], object] | None = None
 
-    def value_in(self, identity: _AnyIdentity) -> object:
+    def read_value(self, identity: _AnyIdentity) -> object:
         """As it was written; None where it is empty, or an older version didn't know it."""
         return identity.get(self.key) or None
 
     def deciding_value_in(self, identity: RunIdentity) -> object:
         """The same for all spellings that lead to the same answers."""
-        return self.value_in(identity) if self.normalize is None else self.normalize(identity)
+        return self.read_value(identity) if self.normalize is None else self.normalize(identity)
 
 
 def differing_parts(ours: _AnyIdentity, theirs: _AnyIdentity) -> list[IdentityPart]:
     """In what two runs differ, or a command and a run."""
-    return [part for part in IDENTITY if part.value_in(ours) != part.value_in(theirs)]
+    return [part for part in IDENTITY if part.read_value(ours) != part.read_value(theirs)]
 
 
 def differing_for_answers(ours: RunIdentity, theirs: RunIdentity) -> list[IdentityPart]:

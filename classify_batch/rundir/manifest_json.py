@@ -14,7 +14,7 @@ from classify_batch.errors import ExitStatus
 from classify_batch.run_records import StartKeys
 from classify_batch.rundir.failure_messages import READ_BYTES_MAX, FailureMessage, count_messages
 from classify_batch.rundir.journal.totals import AccountSums, Totals
-from classify_batch.rundir.next_step import advise, needs_config
+from classify_batch.rundir.next_step import add_next_step, needs_config
 from classify_batch.rundir.percentages import Percentiles, percentiles_of
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.rundir.typed_json import find_misfit
@@ -151,7 +151,7 @@ def counts_of(outcomes: Mapping[str, int]) -> dict[str, int]:
     return {kind: outcomes.get(kind, 0) for kind in map(str, OutcomeKind)}
 
 
-def keys_of(
+def manifest_keys(
     run: RunFile,
     totals: Totals,
     *,
@@ -191,11 +191,11 @@ def keys_of(
     if run.merged is not None:
         manifest["merged"] = len(run.merged)
     if totals.accounts:
-        manifest["accounts"] = {name: share_of(sums) for name, sums in totals.accounts.items()}
+        manifest["accounts"] = {name: share_of_account(sums) for name, sums in totals.accounts.items()}
     return manifest
 
 
-def share_of(sums: AccountSums, attempts: int = 0) -> AccountShare:
+def share_of_account(sums: AccountSums, attempts: int = 0) -> AccountShare:
     """An account's sums, with the attempts that it has open."""
     files, credits = sum(sums["counts"].values()), without_decimal_point(sums["credits"])
     return {"files": files, "jobs": sums["jobs"], "credits": credits, "open": attempts}
@@ -258,7 +258,7 @@ def manifest_of(
 ) -> Manifest:
     """The manifest's keys, but for those of the files. `waits_s`: for how long requests waited for their turn; `config`
     and `trusted`: what this process was given."""
-    manifest = keys_of(
+    manifest = manifest_keys(
         run,
         snapshot,
         state=state.value,
@@ -271,7 +271,9 @@ def manifest_of(
     manifest["hint"] = hint or None
     if snapshot.accounts:
         open_attempts = snapshot.open_by_account()
-        manifest["accounts"] = {name: share_of(sums, open_attempts[name]) for name, sums in snapshot.accounts.items()}
+        manifest["accounts"] = {
+            name: share_of_account(sums, open_attempts[name]) for name, sums in snapshot.accounts.items()
+        }
     manifest["starts"], manifest["start_count"] = list(snapshot.starts.kept), snapshot.starts.count
     manifest["limits"] = dict(snapshot.starts.limits)
     manifest["waiting_s"] = percentiles_of(waits_s)
@@ -304,7 +306,7 @@ async def write_manifest(store: RunStore, run: RunFile, snapshot: RunSnapshot, m
     if manifest["state"] != RunState.RUNNING:
         failed = snapshot.outcomes[OutcomeKind.FAILED]
         add_failure_messages(whole, await store.read(Log.FAILURES, 0, READ_BYTES_MAX) if failed else b"")
-    advise(whole, run, store.where)
+    add_next_step(whole, run, store.where)
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
     await store.replace(
         MANIFEST_JSON, _single_block(text.encode("utf-8", "backslashreplace"))

@@ -56,7 +56,7 @@ def describe_retry(manifest: Manifest) -> str:
     return f"{which} {worth:,} are worth a retry; of the others the API refused the file, or the document has a flaw"
 
 
-def advise(manifest: Manifest, run: RunFile, where: str) -> None:
+def add_next_step(manifest: Manifest, run: RunFile, where: str) -> None:
     """Puts `next` into a manifest, and where it is complete or has none, `hint`. `where`: the run directory."""
     state, status = manifest["state"], manifest["exit_status"]
     if state == RunState.COMPLETE:

@@ -67,7 +67,7 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
     manifest = await read_manifest(store)
     snapshot = RunSnapshot(run.chunks, run.first_chunk)
     if (reused := run.reused) is not None:
-        snapshot.begin(reused.chunks, reused.bytes, reused.counts, reused.types, reused.accepted)
+        snapshot.begin_with_reused(reused.chunks, reused.bytes, reused.counts, reused.types, reused.accepted)
     reader = ReplayReader(f"{Log.JOURNAL} in {store.where}")
     try:
         async with closing(store.stream(Log.JOURNAL)) as blocks:
@@ -75,14 +75,16 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
                 _apply_block(block, reader, snapshot, run_sha256, store)
     except FileNotFoundError:
         pass
-    torn_bytes = reader.finish(manifest["journal_seq"] if manifest else 0)  # what a manifest counts was on the disk
+    torn_bytes = reader.finish_reading(
+        manifest["journal_seq"] if manifest else 0
+    )  # what a manifest counts was on the disk
     snapshot.end_reading()
     return RunOnDisk(store, run, run_sha256, snapshot, reader.good_end, torn_bytes, manifest)
 
 
 def _apply_block(block: bytes, reader: ReplayReader, snapshot: RunSnapshot, run_sha256: str, store: RunStore) -> None:
     """Applies the block's lines: the loop through which 400,000 lines of a big run come by."""
-    for entry, offset in reader.feed(block):
+    for entry, offset in reader.read_block(block):
         try:
             snapshot.replay_line(entry, offset)
         except (InternalError, LookupError, ValueError) as error:
@@ -100,7 +102,7 @@ def _apply_block(block: bytes, reader: ReplayReader, snapshot: RunSnapshot, run_
             )
 
 
-async def mend(store: RunStore, found: RunOnDisk) -> None:
+async def cut_off_tails(store: RunStore, found: RunOnDisk) -> None:
     """Opens the logs behind what is committed of them, so that torn and uncommitted tails are gone. Only for the lock's
     holder, before anything is appended.
 

@@ -15,7 +15,7 @@ from msgspec import UNSET, UnsetType
 
 from classify_batch.clock import to_iso
 from classify_batch.model import Answer, Attempt, Carried, Failure, FirstAnswer
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.vocabulary import OutcomeKind
 
 _LINE_BREAKS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
@@ -125,7 +125,7 @@ def failure_lines(attempt: Attempt, job_id: str | None, failures: Iterable[Failu
                 "file_id": (file_id := ids[failure.position]),
                 "outcome": OutcomeKind.FAILED,
                 "code": failure.code,
-                "message": clean(failure.message),
+                "message": printable_line(failure.message),
                 "job_id": failure.job_id or job_id,
                 "chunk": attempt.key.chunk,
                 "attempt": attempt.key.attempt,

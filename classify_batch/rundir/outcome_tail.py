@@ -55,7 +55,7 @@ class OutcomeTail:
         self._waiting: dict[Log, list[Segment]] = {log: [] for log in logs}
         self._waiting_bytes = 0
 
-    def poll(self, *, follows: bool = True) -> Iterator[OutcomeLines]:
+    def poll_committed(self, *, follows: bool = True) -> Iterator[OutcomeLines]:
         """What was committed since the last call.
 
         `follows`: whether later calls bring what is committed instead, where failed files are being retried: then the

@@ -37,21 +37,21 @@ class FurtherPaths:
     ) -> None:
         self._lines.__exit__(kind, error, trace)
 
-    def add(self, file_id: str, carried: Sequence[str]) -> None:
+    def add_paths(self, file_id: str, carried: Sequence[str]) -> None:
         """Takes what a content carries beyond what fits: JSON objects with a path."""
         for start in range(0, len(carried), _LINES_PER_BLOCK):
             objects = map(json.loads, carried[start : start + _LINES_PER_BLOCK])
-            self._lines.add([json.dumps({"file_id": file_id, **each}) for each in objects])
+            self._lines.add_ids([json.dumps({"file_id": file_id, **each}) for each in objects])
         self._any = True
 
-    async def write(self, store: RunStore) -> None:
+    async def write_file(self, store: RunStore) -> None:
         """Writes the file; or removes one that a killed planning left."""
         if self._any:
-            await store.replace(PATHS_JSONL, self._blocks())
+            await store.replace(PATHS_JSONL, self._encode_blocks())
         elif await store.size(PATHS_JSONL) is not None:
             await store.remove(PATHS_JSONL)
 
-    async def _blocks(self) -> AsyncIterator[bytes]:
-        for lines in self._lines.replay():
+    async def _encode_blocks(self) -> AsyncIterator[bytes]:
+        for lines in self._lines.replay_ids():
             yield "\n".join([*lines, ""]).encode()
             await checkpoint()

@@ -84,9 +84,9 @@ async def write_plan(store: RunStore, chunks: AsyncIterable[Sequence[str]]) -> P
     """
     with BackgroundHashes() as hashes:
         writing = _Writing(chunks, hashes)
-        async with closing(writing.blocks()) as blocks:
+        async with closing(writing.encode_blocks()) as blocks:
             await store.replace(PLAN_JSONL, blocks)
-        return writing.summary()
+        return writing.make_summary()
 
 
 def plan_line(
@@ -96,15 +96,15 @@ def plan_line(
     carried_again: Mapping[str, list[dict[str, Any]]] | None = None,
 ) -> str:
     """A chunk's line, with its newline: what `json.dumps` would write, in a third of its time."""
-    return _line_of(chunk, _lines_of(file_ids), carried, carried_again).decode()
+    return _encode_chunk(chunk, _encode_ids(file_ids), carried, carried_again).decode()
 
 
-def _lines_of(file_ids: Sequence[str]) -> bytes:
+def _encode_ids(file_ids: Sequence[str]) -> bytes:
     """File IDs in UTF-8, each with a newline behind it."""
     return file_ids.data if isinstance(file_ids, UuidLines) else "\n".join([*file_ids, ""]).encode()
 
 
-def _line_of(
+def _encode_chunk(
     chunk: int,
     lines: bytes,
     carried: Mapping[str, list[Any]] | None,
@@ -113,14 +113,14 @@ def _line_of(
     """A chunk's line, of its file IDs with a newline behind each: no ID has one in it, nor any other control
     character, and only quotes and backslashes have to be escaped."""
     if b'"' in lines or b"\\" in lines:
-        lines = _escape(lines)
+        lines = _escape_ids(lines)
     further = f', "carried": {json.dumps(carried)}' if carried else ""
     further += f', "carried_again": {json.dumps(carried_again)}' if carried_again else ""
     listed = lines[:-1].replace(_NEWLINE, _BETWEEN)
     return b'{"chunk": %d, "file_ids": ["%b"]%b}\n' % (chunk, listed, further.encode())
 
 
-def _escape(lines: bytes) -> bytes:
+def _escape_ids(lines: bytes) -> bytes:
     return "\n".join([encode_basestring(line)[1:-1] for line in lines.decode().split("\n")]).encode()
 
 
@@ -128,12 +128,12 @@ def _spell_line(chunk: int, file_ids: Sequence[str], record: Mapping[str, Any]) 
     return plan_line(chunk, file_ids, record.get("carried"), record.get("carried_again"))
 
 
-async def hash_ids(batches: AsyncIterable[Sequence[str]]) -> str:
+async def hash_file_ids(batches: AsyncIterable[Sequence[str]]) -> str:
     """`PlanSummary.ids_sha256` of any IDs: an input that has the plan's, without repeats, is the plan's input."""
     digest = hashlib.sha256()
     async with closing(batches) as stream:
         async for batch in stream:
-            digest.update(_lines_of(batch))
+            digest.update(_encode_ids(batch))
     return digest.hexdigest()
 
 
@@ -142,21 +142,21 @@ class _Writing:
 
     def __init__(self, chunks: AsyncIterable[Sequence[str]], hashes: BackgroundHashes) -> None:
         self._chunks = chunks
-        self._hash = hashes.new()
-        self._ids_hash = hashes.new()
+        self._hash = hashes.new_hash()
+        self._ids_hash = hashes.new_hash()
         self._files = self._stream_lines = self._bytes = 0
         self._carries_lists = False
 
-    async def blocks(self) -> AsyncIterator[bytes]:
+    async def encode_blocks(self) -> AsyncIterator[bytes]:
         lines: list[bytes] = []
         texts: list[bytes] = []
         size = 0
         async with closing(self._chunks) as stream:
             async for chunk in stream:
-                text = _lines_of(file_ids_of_rows(chunk))
+                text = _encode_ids(file_ids_of_rows(chunk))
                 columns, again = columns_of(chunk)
                 self._carries_lists = self._carries_lists or bool(again)
-                line = _line_of(self._stream_lines, text, columns, again)
+                line = _encode_chunk(self._stream_lines, text, columns, again)
                 lines.append(line)
                 texts.append(text)
                 self._files += len(chunk)
@@ -171,12 +171,12 @@ class _Writing:
     def _join_block(self, lines: list[bytes], texts: list[bytes]) -> bytes:
         """`texts`: the file IDs of each line, with a newline behind each."""
         block = b"".join(lines)
-        self._hash.add(block)
-        self._ids_hash.add(b"".join(texts))
+        self._hash.add_bytes(block)
+        self._ids_hash.add_bytes(b"".join(texts))
         self._bytes += len(block)
         return block
 
-    def summary(self) -> PlanSummary:
+    def make_summary(self) -> PlanSummary:
         return PlanSummary(
             self._files,
             self._stream_lines,
@@ -208,7 +208,7 @@ class PlanReader:
         self.chunks = 0
         self.sha256 = ""
 
-    async def scan(self, sha256: str | None = None) -> None:
+    async def scan_whole_file(self, sha256: str | None = None) -> None:
         """Reads the file once. Must come first.
 
         Args:
@@ -223,10 +223,10 @@ class PlanReader:
         self._known_lines.clear()
         try:
             with BackgroundHashes() as hashes:
-                digest = hashes.new()
+                digest = hashes.new_hash()
                 async with closing(self._store.stream(PLAN_JSONL)) as stream:
                     async for block in stream:
-                        digest.add(block)
+                        digest.add_bytes(block)
                         self._index_block(block, end)
                         end += len(block)
                         last = block[-1:]
@@ -298,7 +298,7 @@ class PlanReader:
                 carried_by_id[file_ids[int(place)]] = [columns[int(place)], *further]
             return carried_by_id
         except (TypeError, ValueError, AttributeError, IndexError):
-            raise self._damaged_error(f"{self._line_of(chunk)} doesn't carry as much as it has file IDs") from None
+            raise self._damaged_error(f"{self._name_line(chunk)} doesn't carry as much as it has file IDs") from None
 
     async def stream(
         self, first_chunk: int | None = None, wanted: Callable[[int], bool] | None = None
@@ -356,7 +356,7 @@ class PlanReader:
                 lines[0] = rest + lines[0]
                 rest = lines.pop()
                 if len(rest) > _LINE_BYTES_MAX:
-                    raise self._damaged_error(f"{self._line_of(number + len(lines))} has no end")
+                    raise self._damaged_error(f"{self._name_line(number + len(lines))} has no end")
                 yield number, lines
                 number += len(lines)
                 await checkpoint()
@@ -370,7 +370,7 @@ class PlanReader:
                 for number, line in enumerate(lines, first):
                     file_ids = self._parse_line(line, number)
                     if _spell_line(number, file_ids, json.loads(line)).encode() != line + b"\n":
-                        raise self._damaged_error(f"{self._line_of(number)} is not spelled as it was written")
+                        raise self._damaged_error(f"{self._name_line(number)} is not spelled as it was written")
 
     def _parse_line(self, line: bytes, number: int) -> list[str]:
         try:
@@ -381,13 +381,13 @@ class PlanReader:
         except (ValueError, TypeError, KeyError, RecursionError):
             sound = False
         if not sound:
-            raise self._damaged_error(f"{self._line_of(number)} is not a chunk of file IDs")
+            raise self._damaged_error(f"{self._name_line(number)} is not a chunk of file IDs")
         if chunk != number:
             words = f"is chunk {shorten(chunk)}, but chunk {number} belongs there"
-            raise self._damaged_error(f"{self._line_of(number)} {words}")
+            raise self._damaged_error(f"{self._name_line(number)} {words}")
         return file_ids
 
-    def _line_of(self, chunk: int) -> str:
+    def _name_line(self, chunk: int) -> str:
         return f"line {chunk - self.first_chunk + 1}"
 
     def _damaged_error(self, what: str) -> DamagedError:

@@ -21,7 +21,7 @@ import msgspec
 from classify_batch.errors import DamagedError
 from classify_batch.lifecycle import Recheck, RequeuedPart, Retried
 from classify_batch.ports import RunStore
-from classify_batch.rundir.journal.line import DAMAGED_HINT, BadLineError, refuse_unsound, seal
+from classify_batch.rundir.journal.line import DAMAGED_HINT, BadLineError, refuse_unsound, seal_line
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import retry_name
@@ -52,9 +52,9 @@ class RetryBatch:
 def encode_batch(requeued: list[RequeuedPart], rechecks: list[Recheck]) -> bytes:
     values = {"again": requeued, "looks": rechecks}
     try:
-        return seal(msgspec.json.encode(values))
+        return seal_line(msgspec.json.encode(values))
     except UnicodeEncodeError:  # a lone surrogate in what a server said
-        return seal(json.dumps(values, separators=(",", ":")).encode("ascii"))
+        return seal_line(json.dumps(values, separators=(",", ":")).encode("ascii"))
 
 
 async def pending_retry_batches(

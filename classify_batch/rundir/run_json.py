@@ -325,11 +325,11 @@ def refuse_other_run(run: RunFile, identity: RunIdentity, where: str) -> None:
     """Raises RunDirectoryError naming everything in which a command differs from the run."""
     ours = identity_of_run(run)
     differences = [
-        f"{part.name} ({part.setting}): the run has {_shorten_json(part.value_in(ours))}, "
-        f"the command {_shorten_json(part.value_in(identity))}"
+        f"{part.name} ({part.setting}): the run has {_shorten_json(part.read_value(ours))}, "
+        f"the command {_shorten_json(part.read_value(identity))}"
         for part in differing_parts(ours, identity)
         # In what the parts of a merged run differ it doesn't say.
-        if run.merged is None or part.value_in(ours) is not None
+        if run.merged is None or part.read_value(ours) is not None
     ]
     if differences:
         hint = "give the settings that the run was begun with, or name a new run directory"

@@ -57,7 +57,7 @@ def first_chunks(shards: int, *, files: int, files_per_chunk: int, done_chunks: 
     return [done_chunks + min(cut, chunks) for cut in [*cuts, chunks]]
 
 
-async def cut_plan(
+async def cut_plan_into_shards(
     store: RunStore, plan: PlanSummary, reused: Reused | None, files_per_chunk: int, shards: int
 ) -> list[ShardRange]:
     """What each shard has of the plan that was just written. Reads it once."""
@@ -132,22 +132,22 @@ class ShardSlice:
     index: int
 
     @property
-    def range(self) -> ShardRange:
+    def chunk_range(self) -> ShardRange:
         assert self.run.shards is not None  # noqa: S101 - only a run with shards has slices
         return self.run.shards[self.index]
 
     def share_of_credits(self, credits: float) -> float:
         """The shard's share of what the whole run may cost: as large as its share of the files that are sent. Rounded
         down, so that all shares together are no more than the whole. (A shard without files spends nothing.)"""
-        sent, files = self.run.files - self.run.reused_files, self.range["files"]
+        sent, files = self.run.files - self.run.reused_files, self.chunk_range["files"]
         return math.floor(credits * files / sent * 1e6) / 1e6 if files else credits
 
     def credits_of_all(self, share: float) -> float:
         """What the whole run may cost where this is the shard's share of it."""
-        sent, files = self.run.files - self.run.reused_files, self.range["files"]
+        sent, files = self.run.files - self.run.reused_files, self.chunk_range["files"]
         return round(share * sent / files, 4) if files else share
 
-    async def write(self, store: RunStore) -> RunFile:
+    async def write_shard(self, store: RunStore) -> RunFile:
         """Writes the shard's plan.jsonl and run.json, the latter last: without it there is no run.
 
         Raises:
@@ -155,15 +155,15 @@ class ShardSlice:
         """
         digest = hashlib.sha256()
         await store.replace(PLAN_JSONL, self._plan_blocks(digest))
-        if digest.hexdigest() != self.range["sha256"]:
+        if digest.hexdigest() != self.chunk_range["sha256"]:
             raise DamagedError(
                 f"{PLAN_JSONL} in {self.store.where}: shard {self.index} of it is not as it was written", hint=_HINT
             )
-        run = self.as_run()
+        run = self.as_run_file()
         await create_run_file(store, run)
         return run
 
-    def as_run(self) -> RunFile:
+    def as_run_file(self) -> RunFile:
         """What the shard's run.json says: the whole run's settings, which are about the shard's files only."""
         identity = self.run.identity.copy()
         identity.pop("ids_sha256", None)  # of all files
@@ -176,31 +176,31 @@ class ShardSlice:
             format=FORMAT,
             settings=settings,
             identity=identity,
-            files=self.range["files"],
+            files=self.chunk_range["files"],
             duplicates=0,
-            chunks=self.range["chunks"],
-            plan_sha256=self.range["sha256"],
+            chunks=self.chunk_range["chunks"],
+            plan_sha256=self.chunk_range["sha256"],
             reused=None,
             inputs=None,
             shards=None,
             shard={
                 "index": self.index,
                 "count": len(self.run.shards or ()),
-                "first_chunk": self.range["first_chunk"],
+                "first_chunk": self.chunk_range["first_chunk"],
                 "run_sha256": self.run_sha256,
             },
         )
 
     def refuse_other(self, run: RunFile, where: str) -> None:
         """Raises RunDirectoryError where the run in the shard's directory is not this shard."""
-        if run.shard != self.as_run().shard or run.plan_sha256 != self.range["sha256"]:
+        if run.shard != self.as_run_file().shard or run.plan_sha256 != self.chunk_range["sha256"]:
             raise RunDirectoryError(
                 f"{where} is not shard {self.index} of the run in {self.store.where}",
                 hint="somebody moved it there: put both back, or begin a new run directory",
             )
 
     async def _plan_blocks(self, digest: hashlib._Hash) -> AsyncIterator[bytes]:
-        start, end = self.range["start"], self.range["end"]
+        start, end = self.chunk_range["start"], self.chunk_range["end"]
         if start == end:
             return
         async with closing(self.store.stream(PLAN_JSONL, start, end)) as blocks:

@@ -20,7 +20,7 @@ from classify_batch.rundir.manifest_json import (
     exit_status_of,
     without_decimal_point,
 )
-from classify_batch.rundir.next_step import advise, tolerated_percentage
+from classify_batch.rundir.next_step import add_next_step, tolerated_percentage
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.vocabulary import CancelState, OutcomeKind, RunState
 
@@ -34,10 +34,10 @@ def sum_of_shards(run: RunFile, shards: Sequence[Manifest | None], where: str) -
         where: the run's directory.
     """
     begun = [shard for shard in shards if shard is not None]
-    keys = [_keys_of(index, files, shard) for index, (files, shard) in enumerate(_with_files(run, shards))]
+    keys = [_keys_of_shard(index, files, shard) for index, (files, shard) in enumerate(_with_files(run, shards))]
     reused = run.reused
-    counts = _sum([{} if reused is None else reused.counts, *(shard["counts"] for shard in begun)])
-    types = _sum([{} if reused is None else reused.types, *(shard["types"] for shard in begun)])
+    counts = _sum_counts([{} if reused is None else reused.counts, *(shard["counts"] for shard in begun)])
+    types = _sum_counts([{} if reused is None else reused.types, *(shard["types"] for shard in begun)])
     state = state_of_shards(keys)
     manifest: Manifest = {
         "state": state,
@@ -51,7 +51,7 @@ def sum_of_shards(run: RunFile, shards: Sequence[Manifest | None], where: str) -
         "reused": run.reused_files,
         "counts": counts_of(counts),
         "types": dict(types.most_common()),
-        "failure_codes": dict(_sum(shard["failure_codes"] for shard in begun).most_common()),
+        "failure_codes": dict(_sum_counts(shard["failure_codes"] for shard in begun).most_common()),
         "triage": _sum_triage(run, begun),
         "second_looks": sum(shard.get("second_looks", 0) for shard in begun),
         "credits": _sum_credits(begun),
@@ -69,7 +69,7 @@ def sum_of_shards(run: RunFile, shards: Sequence[Manifest | None], where: str) -
         _add_reason(manifest, shards)
     if state != RunState.RUNNING:
         manifest["stopped_at"] = max(filter(None, (shard["stopped_at"] for shard in begun)), default=None)
-    advise(manifest, run, where)
+    add_next_step(manifest, run, where)
     return manifest
 
 
@@ -85,7 +85,7 @@ def _with_files(run: RunFile, shards: Sequence[Manifest | None]) -> Iterable[tup
     return zip((each["files"] for each in run.shards or ()), shards, strict=True)
 
 
-def _keys_of(index: int, files: int, shard: Manifest | None) -> ShardKeys:
+def _keys_of_shard(index: int, files: int, shard: Manifest | None) -> ShardKeys:
     if shard is None:  # one without files has nothing to do
         state = RunState.INCOMPLETE if files else RunState.COMPLETE
         return {"shard": index, "state": state, "exit_status": None, "files": files, "done": 0}
@@ -99,7 +99,7 @@ def _keys_of(index: int, files: int, shard: Manifest | None) -> ShardKeys:
     }
 
 
-def _sum(counts: Iterable[dict[str, int]]) -> Counter[str]:
+def _sum_counts(counts: Iterable[dict[str, int]]) -> Counter[str]:
     total = Counter[str]()
     for each in counts:
         total.update(each)

@@ -21,22 +21,22 @@ def find_misfit(values: Mapping[str, object], kind: type) -> str | None:
         if name not in values:
             if name in required and get_origin(hint) is not NotRequired:
                 return f"{name}: missing"
-        elif not fits(values[name], hint):
+        elif not fits_type(values[name], hint):
             return f"{name}: not what it must be"
     return None
 
 
-def fits(value: object, hint: Any) -> bool:
+def fits_type(value: object, hint: Any) -> bool:
     """Whether a JSON value is of a type: a plain one, a union, a list, a mapping from strings, or a TypedDict."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (NotRequired, Required):
-        return fits(value, arguments[0])
+        return fits_type(value, arguments[0])
     if origin in (Union, UnionType):
-        return any(fits(value, each) for each in arguments)
+        return any(fits_type(value, each) for each in arguments)
     if origin is list:
-        return isinstance(value, list) and all(fits(each, arguments[0]) for each in value)
+        return isinstance(value, list) and all(fits_type(each, arguments[0]) for each in value)
     if origin is dict:
-        return isinstance(value, dict) and all(fits(each, arguments[1]) for each in value.values())
+        return isinstance(value, dict) and all(fits_type(each, arguments[1]) for each in value.values())
     if is_typeddict(hint):
         return isinstance(value, dict) and find_misfit(value, hint) is None
     return isinstance(value, int | float if hint is float else hint)  # of `object` is everything

@@ -23,7 +23,7 @@ from classify_batch.sandbox.jobs.ledger import Ledger, read_billed, read_jobs
 from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server.app import App
 from classify_batch.sandbox.server.responses import AnswerLost
-from classify_batch.sandbox.server.serve import opened, serve_until_stopped, serving
+from classify_batch.sandbox.server.serve import open_sandbox, serve_in_loop, serve_until_stopped
 
 __all__ = [
     "AnswerLost",
@@ -34,9 +34,9 @@ __all__ = [
     "Ledger",
     "OpenProject",
     "Options",
-    "opened",
+    "open_sandbox",
     "read_billed",
     "read_jobs",
+    "serve_in_loop",
     "serve_until_stopped",
-    "serving",
 ]

@@ -81,7 +81,7 @@ class Options(BaseModel):
         return keys
 
     @classmethod
-    def of(cls, **values: Any) -> Self:
+    def from_values(cls, **values: Any) -> Self:
         """Checked options. Raises SettingsError, which names every error in them."""
         try:
             return cls(**values)

@@ -156,13 +156,13 @@ class BudgetActor:
 
     async def take_turn(self, holder: str, turn_id: int, priority: Priority) -> Turn | None:
         """See `Budget`."""
-        return await self._open().take_turn(holder, turn_id, priority)
+        return await self._open_budget().take_turn(holder, turn_id, priority)
 
     async def report(self, holder: str, reports: Sequence[Report]) -> BudgetState:
         """See `Budget`."""
-        return await self._open().report(holder, reports)
+        return await self._open_budget().report(holder, reports)
 
-    def _open(self) -> RateBudget:
+    def _open_budget(self) -> RateBudget:
         if self._budget is None:
             requests_per_s, requests_in_flight, creates_per_s = self._given
             self._budget = RateBudget(

@@ -107,7 +107,7 @@ async def _sharing_membership(ray: ModuleType, address: str | None) -> AsyncIter
             leaves = not _own_memberships
         if leaves:
             with anyio.move_on_after(SHUTDOWN_TIMEOUT_S, shield=True):
-                await membership.leave()
+                await membership.leave_cluster()
 
 
 async def _wait_until_joined(membership: _Membership, address: str | None) -> None:
@@ -161,7 +161,7 @@ class _Membership:
         if (error := await asyncio.shield(asyncio.wrap_future(self._joined))) is not None:
             raise error
 
-    async def leave(self) -> None:
+    async def leave_cluster(self) -> None:
         """Returns when it has left."""
         self._leaves.set()
         await asyncio.shield(asyncio.wrap_future(self._left))
@@ -191,7 +191,7 @@ class Cluster:
     def __init__(self, ray: ModuleType) -> None:
         self._ray = ray
 
-    async def room_for(self, cpus: float) -> int:
+    async def count_places(self, cpus: float) -> int:
         """How many actors fit into it that take so many CPUs each; one at least, that waits for its place."""
         resources = await to_thread.run_sync(self._ray.cluster_resources, abandon_on_cancel=True)
         return max(1, int(resources.get("CPU", 0) / cpus + 1e-6))

@@ -157,7 +157,7 @@ class ClusterRun:
             tasks.start_soon(self._forward_stops, tasks.cancel_scope)
             async with anyio.create_task_group() as workers:
                 while waiting and self._shutdown.stop is None:
-                    if len(self._at_work) < await self._cluster.room_for(self._cpus):
+                    if len(self._at_work) < await self._cluster.count_places(self._cpus):
                         index = waiting.pop()
                         self._at_work[index] = self._cluster.start_shard(self._cpus, self._limits)
                         workers.start_soon(self._carry_out_shard, index)
@@ -281,7 +281,7 @@ class ClusterRun:
             return
         self._done[index] = sum(news.progress.outcomes.values())
         if self._progress is not None:
-            shown = self._progress.of_shard(index)(news.progress)
+            shown = self._progress.progress_of_shard(index)(news.progress)
             if isawaitable(shown):
                 await shown
 

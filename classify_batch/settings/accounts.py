@@ -38,13 +38,13 @@ class AccountSettings(StrictModel):
     def _https_or_home(cls, value: str | None) -> str | None:
         return None if value is None else check_base_url(value)
 
-    def api_of(self, api: ApiSettings) -> ApiSettings:
+    def api_settings_for(self, api: ApiSettings) -> ApiSettings:
         """How this account reaches the API."""
-        return api.model_copy(update=self._given(_OWN_API))
+        return api.model_copy(update=self._given_values(_OWN_API))
 
     def limits_of(self, limits: LimitSettings) -> LimitSettings:
         """The limits within which it works."""
-        return limits.model_copy(update=self._given(_OWN_LIMITS))
+        return limits.model_copy(update=self._given_values(_OWN_LIMITS))
 
-    def _given(self, names: tuple[str, ...]) -> dict[str, object]:
+    def _given_values(self, names: tuple[str, ...]) -> dict[str, object]:
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -34,16 +34,16 @@ class KeyVariables(NamedTuple):
     file: str = API_KEY_FILE
 
     @classmethod
-    def of(cls, account: AccountSettings) -> KeyVariables:
+    def for_account(cls, account: AccountSettings) -> KeyVariables:
         """Those of an account."""
         return cls(account.api_key_env, f"{account.api_key_env}_FILE")
 
     @property
-    def hint(self) -> str:
+    def key_hint(self) -> str:
         """How to give the key."""
         return f"export {self.key}=llx-…, or put the key into a file and its path into {self.file}"
 
-    def read(self, environ: Mapping[str, str], *, without: str) -> str:
+    def read_key(self, environ: Mapping[str, str], *, without: str) -> str:
         """The key; `without`: the hint where there is none. Raises SettingsError."""
         key, came_from = environ.get(self.key, "").strip(), self.key
         if not key and (file := environ.get(self.file)):
@@ -53,11 +53,11 @@ class KeyVariables(NamedTuple):
             except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a path that no file can have
                 reason = error.strerror if isinstance(error, OSError) else _NOT_UTF_8
                 words = f"{self.file} names {file}, which can't be read: {reason}"
-                raise SettingsError(words, hint=self.hint) from None
+                raise SettingsError(words, hint=self.key_hint) from None
         if not key:
             raise SettingsError(f"no API key: neither {self.key} nor {self.file} holds one", hint=without)
         if (odd := find_key_error(key)) is not None:
-            hint = f"{self.hint}; {odd[1]}" if odd[1] else self.hint
+            hint = f"{self.key_hint}; {odd[1]}" if odd[1] else self.key_hint
             raise SettingsError(f"the API key from {came_from} {odd[0]}", hint=hint)
         return key
 
@@ -70,7 +70,7 @@ def read_api_key(settings: Settings, environ: Mapping[str, str] = os.environ) ->
     """
     if settings.api.base_url == SANDBOX:
         return SecretStr(SANDBOX_API_KEY)
-    return SecretStr(KeyVariables().read(environ, without=_hint_for(settings)))
+    return SecretStr(KeyVariables().read_key(environ, without=_key_hint_for(settings)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +97,9 @@ def read_accounts(settings: Settings, environ: Mapping[str, str] = os.environ) -
     accounts, errors = list[Account](), list[SettingsError]()
     holders: dict[str, str] = {}
     for each in settings.accounts:
-        variables = KeyVariables.of(each)
+        variables = KeyVariables.for_account(each)
         try:
-            key = variables.read(environ, without=variables.hint)
+            key = variables.read_key(environ, without=variables.key_hint)
         except SettingsError as error:
             errors.append(SettingsError(f"account {each.name}: {error}", hint=error.hint))
             continue
@@ -123,15 +123,15 @@ def require_keys(settings: Settings) -> None:
         read_api_key(settings)
 
 
-def _hint_for(settings: Settings) -> str:
+def _key_hint_for(settings: Settings) -> str:
     """Where to get a key. Without TLS only this machine is asked, and what serves there is most likely a sandbox."""
     if settings.api.base_url.startswith("http://"):
         own = f"export {API_KEY}={SANDBOX_API_KEY}"
         return (
             f"{own} for `classify-batch sandbox`, unless it was given another by --api-key; for anything else, "
-            f"{KeyVariables().hint}"
+            f"{KeyVariables().key_hint}"
         )
-    return KeyVariables().hint
+    return KeyVariables().key_hint
 
 
 def find_key_error(key: str) -> tuple[str, str] | None:

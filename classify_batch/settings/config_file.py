@@ -42,7 +42,7 @@ _KEY_LINE = re.compile(r"^\s*([A-Za-z0-9_.-]+|\"[^\"]*\")\s*=")
 _INLINE = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\\n])*\"|'[^'\n]*'|[\[\]{}\n]")
 
 
-def line_of(text: str, where: Sequence[str | int]) -> int | None:
+def find_line_of_value(text: str, where: Sequence[str | int]) -> int | None:
     """The 1-based line on which a value stands, as near as can be found out; None where its section isn't in the
     file."""
     lines: dict[tuple[str | int, ...], int] = {}

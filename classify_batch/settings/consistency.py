@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from classify_batch.errors import SettingsError
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile
-from classify_batch.settings.error_places import place
+from classify_batch.settings.error_places import describe_place
 from classify_batch.settings.sections import SANDBOX
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def refuse_misfits(settings: Settings, options: Mapping[str, object]) -> None:
     """Raises SettingsError naming every setting that doesn't fit the others."""
     misfits = [*find_mistyped_values(settings, CONFIG_FILE.get(), options), *find_misfits(settings)]
     said = [
-        f"{place(each.where, CONFIG_FILE.get(), options)}{'.'.join(map(str, each.where))}: {each.words}"
+        f"{describe_place(each.where, CONFIG_FILE.get(), options)}{'.'.join(map(str, each.where))}: {each.words}"
         for each in misfits
     ]
     if misfits:
@@ -42,7 +42,7 @@ def find_mistyped_values(settings: Settings, file: ConfigFile, options: Mapping[
     for where, value, taken_as in single_values(file.values, settings):
         kind = type(taken_as)
         fits = type(value) is kind or (kind is float and type(value) is int)
-        if kind in _KINDS and not fits and place(where, file, options).startswith(str(file.path)):
+        if kind in _KINDS and not fits and describe_place(where, file, options).startswith(str(file.path)):
             hint = f"mend {file.path}: numbers, true and false stand without quotes"
             yield _Misfit(where, f"must be {_KINDS[kind]} (given: {value!r})", hint)
 
@@ -91,7 +91,7 @@ def find_misfits_of_accounts(settings: Settings) -> Iterator[_Misfit]:
             words = f"account {settings.accounts[first].name!r} has its key from this variable already"
             hint = "give each account a key of its own: two with one key would share its rate"
             yield _Misfit(("accounts", index, "api_key_env"), words, hint)
-        if account.api_of(settings.api).base_url == SANDBOX:
+        if account.api_settings_for(settings.api).base_url == SANDBOX:
             where = ("api", "base_url") if account.base_url is None else ("accounts", index, "base_url")
             words = f"the embedded sandbox has one key, and account {account.name!r} needs one of its own"
             hint = "start `classify-batch sandbox --api-key KEY` for each account, and give its URL as base_url"

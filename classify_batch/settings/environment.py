@@ -42,7 +42,7 @@ def is_service_link(name: str, value: str) -> bool:
     return "__" not in name and _SERVICE_LINK.match(f"{name}={value}") is not None
 
 
-def not_json() -> Iterator[str]:
+def variables_not_json() -> Iterator[str]:
     """The variables that should hold JSON, and don't."""
     for name, value in given_variables():
         if "__" not in name or value.lstrip()[:1] in ("[", "{"):

@@ -10,32 +10,32 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from classify_batch.errors import SettingsError
-from classify_batch.settings.config_file import ConfigFile, line_of
+from classify_batch.settings.config_file import ConfigFile, find_line_of_value
 from classify_batch.settings.environment import ENV_PREFIX, VENDOR_URL, given_variables
 from classify_batch.spelling import suggest
 
 
-def refusal(
+def make_settings_error(
     error: ValidationError, file: ConfigFile, options: Mapping[str, object], model: type[BaseModel]
 ) -> SettingsError:
     """All faults as one error, each with the place where a person mends it. `model`: what was to be made."""
     found = error.errors(include_url=False)
     inside = {fault["loc"][:length] for fault in found for length in range(len(fault["loc"]))}
     found = [fault for fault in found if fault["type"] != "too_short" or fault["loc"] not in inside]
-    faults = [place(fault["loc"], file, options) + describe_error(fault, model) for fault in found]
+    faults = [describe_place(fault["loc"], file, options) + describe_error(fault, model) for fault in found]
     said = faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} faults in the settings", *faults])
     in_file = file.path is not None and any(fault.startswith(str(file.path)) for fault in faults)
     where = f"mend {file.path}; " if in_file else ""
     return SettingsError(said, hint=f"{where}`classify-batch manual settings` lists every setting")
 
 
-def place(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, object]) -> str:
+def describe_place(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, object]) -> str:
     """Where a value was given; the places in the order of their precedence."""
-    if file.path is not None and is_set_in(options, where):
+    if file.path is not None and is_value_set(options, where):
         return "given as an option: "
     if (variable := variable_of(where)) is not None:
         return f"{variable} in the environment: "
-    line = line_of(file.text, where)
+    line = find_line_of_value(file.text, where)
     return f"{file.path}, line {line}: " if line is not None else f"{file.path}: " if file.path is not None else ""
 
 
@@ -46,12 +46,12 @@ def variable_of(where: tuple[str | int, ...]) -> str | None:
         if name := names.get(ENV_PREFIX + "__".join(map(str, where[:length])).upper()):
             return name
     section = names.get(f"{ENV_PREFIX}{where[0]}".upper())
-    if section is not None and is_set_in({where[0]: json.loads(os.environ[section])}, where[:2]):
+    if section is not None and is_value_set({where[0]: json.loads(os.environ[section])}, where[:2]):
         return section
     return VENDOR_URL if where == ("api", "base_url") and os.environ.get(VENDOR_URL) else None
 
 
-def is_set_in(values: Any, where: Sequence[str | int]) -> bool:
+def is_value_set(values: Any, where: Sequence[str | int]) -> bool:
     """Whether nested tables and lists hold a value at that place."""
     try:
         for step in where:

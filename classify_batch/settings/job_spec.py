@@ -73,7 +73,7 @@ class WebhookConfiguration(StrictModel):
     webhook_output_format: Literal["string", "json"] | None = None
 
     @property
-    def secrets(self) -> tuple[str, ...]:
+    def secret_values(self) -> tuple[str, ...]:
         """The secret values themselves."""
         signing = () if self.webhook_signing_secret is None else (self.webhook_signing_secret,)
         return tuple(value.get_secret_value() for value in (*(self.webhook_headers or {}).values(), *signing))
@@ -101,6 +101,6 @@ class JobSpecs:
     first: JobSpec
     second: JobSpec | None = None
 
-    def of(self, part: Part) -> JobSpec:
+    def spec_of_part(self, part: Part) -> JobSpec:
         """The specification that a part is sent with."""
         return self.first if part.first is None or self.second is None else self.second

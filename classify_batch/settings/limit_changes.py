@@ -22,7 +22,7 @@ class Tuning(BaseModel):
     paused: bool | None = None
 
     @classmethod
-    def of(cls, **limits: Any) -> Tuning:
+    def from_values(cls, **limits: Any) -> Tuning:
         """Raises UsageError naming the first value that can't be."""
         try:
             return cls(**limits)
@@ -33,6 +33,6 @@ class Tuning(BaseModel):
                 hint="`classify-batch manual settings` has the range of every limit",
             ) from None
 
-    def changes(self) -> dict[str, object]:
+    def changed_limits(self) -> dict[str, object]:
         """The limits that change, by name."""
         return self.model_dump(exclude_none=True)

@@ -41,7 +41,7 @@ def format_config(
         f'version = "{version}" # {_VERSION_WORDS[version]}',
     ]
     if base_url is not None:
-        lines.append(f"base_url = {_quote(base_url)}")
+        lines.append(f"base_url = {_quote_toml(base_url)}")
     else:
         lines.append('# base_url = "https://api.cloud.eu.llamaindex.ai" # the EU region; a key belongs to one region')
         lines.append('# base_url = "sandbox" # practise without a key')
@@ -49,7 +49,7 @@ def format_config(
     if mode is not None:
         lines += ["", "[job]", f'mode = "{mode}" # MULTIMODAL reads images, too, and costs twice as much as FAST']
     for kind, description in rules:
-        lines += ["", "[[job.rules]]", f"type = {_quote(kind)}", f"description = {_quote(description)}"]
+        lines += ["", "[[job.rules]]", f"type = {_quote_toml(kind)}", f"description = {_quote_toml(description)}"]
     lines += [
         "",
         "[limits]",
@@ -61,7 +61,7 @@ def format_config(
     return "\n".join(lines) + "\n"
 
 
-def _quote(text: str) -> str:
+def _quote_toml(text: str) -> str:
     """As a basic string of TOML, which has JSON's escapes."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 
 from classify_batch.errors import SettingsError
 from classify_batch.settings.api_key import API_KEY, API_KEY_FILE, KeyVariables, read_api_key
-from classify_batch.settings.config_file import ConfigFile, line_of, read_toml
-from classify_batch.settings.error_places import is_set_in, variable_of
+from classify_batch.settings.config_file import ConfigFile, find_line_of_value, read_toml
+from classify_batch.settings.error_places import is_value_set, variable_of
 from classify_batch.settings.sections import SANDBOX
 from classify_batch.settings.settings import Settings
 
@@ -44,7 +44,7 @@ def list_settings(config: Path, options: Mapping[str, object]) -> list[SettingOr
     settings, file = Settings.load(config, **options), read_toml(config)
     listed = [
         SettingOrigin(".".join(map(str, where)), value, find_origin(where, file, options))
-        for where, value in _flatten(settings)
+        for where, value in _flatten_settings(settings)
     ]
     return [*_list_keys(settings), *listed]
 
@@ -54,9 +54,9 @@ def _list_keys(settings: Settings) -> Iterator[SettingOrigin]:
     if not settings.accounts:
         yield SettingOrigin("key", describe_key(settings), key_origin(settings))
     for number, account in enumerate(settings.accounts):
-        variables = KeyVariables.of(account)
+        variables = KeyVariables.for_account(account)
         try:
-            variables.read(os.environ, without="")
+            variables.read_key(os.environ, without="")
             value = "given"
         except SettingsError as error:
             value = str(error)
@@ -64,7 +64,7 @@ def _list_keys(settings: Settings) -> Iterator[SettingOrigin]:
         yield SettingOrigin(f"accounts.{number}.key", value, origin)
 
 
-def _flatten(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+def _flatten_settings(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     for section in type(settings).model_fields:
         given = getattr(settings, section)
         if given is None:
@@ -84,13 +84,13 @@ def _flatten(settings: Settings) -> Iterator[tuple[tuple[str | int, ...], Any]]:
 
 
 def find_origin(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, object]) -> str:
-    if is_set_in(options, where):
+    if is_value_set(options, where):
         return "option"
     if (variable := variable_of(where)) is not None:
         return variable
-    if not is_set_in(file.values, where):
+    if not is_value_set(file.values, where):
         return "default"
-    line = line_of(file.text, where)
+    line = find_line_of_value(file.text, where)
     return f"{file.path}, line {line}" if line is not None else str(file.path)
 
 

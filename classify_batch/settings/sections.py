@@ -194,7 +194,7 @@ class TriageSettings(_Section):
     accept_above: float = Field(ge=0, le=1)
     by_type: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
 
-    def accepts(self, kind: str, confidence: float | None) -> bool:
+    def accepts_answer(self, kind: str, confidence: float | None) -> bool:
         """An answer without a confidence is for a person to see, and so is one whose confidence lies outside 0 to 1."""
         return confidence is not None and self.by_type.get(kind, self.accept_above) <= confidence <= 1.0
 

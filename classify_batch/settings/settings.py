@@ -15,8 +15,8 @@ from classify_batch.run_records import RunIdentity, StoredParsing, StoredSetting
 from classify_batch.settings.accounts import ACCOUNTS_MAX, AccountSettings
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile, read_toml
 from classify_batch.settings.consistency import refuse_misfits
-from classify_batch.settings.environment import ENV_PREFIX, VENDOR_URL, not_json, refuse_unknown_variables
-from classify_batch.settings.error_places import refusal
+from classify_batch.settings.environment import ENV_PREFIX, VENDOR_URL, refuse_unknown_variables, variables_not_json
+from classify_batch.settings.error_places import make_settings_error
 from classify_batch.settings.job_spec import JobSpecs
 from classify_batch.settings.sections import (
     ApiSettings,
@@ -81,9 +81,9 @@ class Settings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise refusal(error, CONFIG_FILE.get(), values, type(self)) from None
+            raise make_settings_error(error, CONFIG_FILE.get(), values, type(self)) from None
         except EnvironmentSettingsError as error:
-            said = ", ".join(not_json()) or str(error)
+            said = ", ".join(variables_not_json()) or str(error)
             raise SettingsError(f"the environment holds a setting that can't be read: {said}", hint=_JSON) from None
         refuse_misfits(self, values)
 
@@ -142,7 +142,7 @@ class Settings(BaseSettings):
 
     def for_account(self, account: AccountSettings) -> Settings:
         """The settings with which an account carries out its share of the run."""
-        own = {"api": account.api_of(self.api), "limits": account.limits_of(self.limits)}
+        own = {"api": account.api_settings_for(self.api), "limits": account.limits_of(self.limits)}
         return self.model_copy(update=own)
 
     def identity(self) -> RunIdentity:

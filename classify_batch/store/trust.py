@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from classify_batch.errors import RunDirectoryError
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.store.holder import LOCK
 from classify_batch.vocabulary import (
     CANCEL_JSON,
@@ -150,7 +150,8 @@ def _present_files(directory: Path) -> Iterator[tuple[str, Path, os.stat_result]
 
 
 def _describe_link(name: str, path: Path) -> str:
-    return f"{name} is a link to {clean(str(path.readlink()), _TARGET_CHARACTERS)}"  # another user may have named it
+    # Printable, since another user may have named it.
+    return f"{name} is a link to {printable_line(str(path.readlink()), _TARGET_CHARACTERS)}"
 
 
 def _refusal(directory: Path, found: list[str], hint: str) -> RunDirectoryError:

@@ -31,10 +31,10 @@ class BackgroundHashes:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
-    def new(self) -> BackgroundHash:
-        return BackgroundHash(self._submit)
+    def new_hash(self) -> BackgroundHash:
+        return BackgroundHash(self._submit_to_pool)
 
-    def _submit(self, hash_pieces: Callable[[], None]) -> Future[None]:
+    def _submit_to_pool(self, hash_pieces: Callable[[], None]) -> Future[None]:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="classify-batch-sha256")
         return self._pool.submit(hash_pieces)
@@ -50,23 +50,23 @@ class BackgroundHash:
         self._held_bytes = 0
         self._hashing: Future[None] | None = None
 
-    def add(self, data: bytes) -> None:
+    def add_bytes(self, data: bytes) -> None:
         self._held.append(data)
         self._held_bytes += len(data)
         if self._held_bytes >= PIECE_BYTES:
-            self._wait()
+            self._wait_for_hashing()
             piece = b"".join(self._held)
             self._hashing = self._submit(lambda: self._digest.update(piece))
             self._held, self._held_bytes = [], 0
 
     def hexdigest(self) -> str:
         """Of all that was added so far; ends it."""
-        self._wait()
+        self._wait_for_hashing()
         self._digest.update(b"".join(self._held))
         self._held, self._held_bytes = [], 0
         return self._digest.hexdigest()
 
-    def _wait(self) -> None:
+    def _wait_for_hashing(self) -> None:
         if self._hashing is not None:
             self._hashing.result()
             self._hashing = None

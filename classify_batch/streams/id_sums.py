@@ -18,7 +18,7 @@ class IdSum:
     def __init__(self) -> None:
         self._count = self._sum = 0
 
-    def add(self, file_ids: Sequence[bytes]) -> None:
+    def add_ids(self, file_ids: Sequence[bytes]) -> None:
         """Adds IDs in UTF-8."""
         self._count += len(file_ids)
         # An unbounded sum: nothing is lost at its upper end.

@@ -20,7 +20,7 @@ class Peeked(AsyncIterator[bytes]):
         self._held = b""
         self.ended = False
 
-    async def peek(self, is_enough: Callable[[bytes], bool]) -> bytes:
+    async def peek_beginning(self, is_enough: Callable[[bytes], bool]) -> bytes:
         """The beginning, as far as `is_enough` wants it; less where the stream ends or `HEAD_BYTES_MAX` are there."""
         while not self.ended and len(self._held) < HEAD_BYTES_MAX and not is_enough(self._held):
             if (block := await anext(self._blocks, None)) is None:

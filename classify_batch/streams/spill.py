@@ -72,7 +72,7 @@ class _Temporary:
             else:
                 self._held_bytes += data
                 if len(self._held_bytes) > self._held_bytes_max:
-                    self._file = self._open()
+                    self._file = self._open_file()
                     _write_at(self._file, 0, self._held_bytes)
                     self._held_bytes = bytearray()
         except OSError as error:
@@ -92,7 +92,7 @@ class _Temporary:
             raise self._store_error(OSError("it is shorter than what was written"))
         return data
 
-    def _open(self) -> FileIO:
+    def _open_file(self) -> FileIO:
         place = str(self._directory) if self._directory else None
         return tempfile.TemporaryFile(buffering=0, dir=place)
 
@@ -127,14 +127,14 @@ class Spool(_Temporary):
         self._lengths = array("Q")
         self._uuids = bytearray()
 
-    def add(self, file_ids: Sequence[str]) -> None:
+    def add_ids(self, file_ids: Sequence[str]) -> None:
         is_uuids = isinstance(file_ids, UuidLines)
         data = file_ids.data if isinstance(file_ids, UuidLines) else "\n".join(file_ids).encode()
         self.append(data)
         self._lengths.append(len(data))
         self._uuids.append(is_uuids)
 
-    def replay(self) -> Iterator[list[str] | UuidLines]:
+    def replay_ids(self) -> Iterator[list[str] | UuidLines]:
         start = 0
         for length, is_uuids in zip(self._lengths, self._uuids, strict=True):
             data = self.read(start, length)
@@ -150,12 +150,12 @@ class NumberSpool(_Temporary):
         super().__init__(directory, limits)
         self._lengths = array("Q")
 
-    def add(self, numbers: memoryview) -> None:
+    def add_numbers(self, numbers: memoryview) -> None:
         data = numbers.tobytes()
         self.append(data)
         self._lengths.append(len(data))
 
-    def replay(self) -> Iterator[memoryview]:
+    def replay_numbers(self) -> Iterator[memoryview]:
         start = 0
         for length in self._lengths:
             yield memoryview(self.read(start, length)).cast(_NUMBER)
@@ -185,15 +185,15 @@ class Buckets(_Temporary):
     def __len__(self) -> int:
         return len(self._held)
 
-    def numbers(self, file_ids: Sequence[str]) -> memoryview:
+    def bucket_numbers(self, file_ids: Sequence[str]) -> memoryview:
         """The bucket of each ID."""
-        return self._number_of.each(list(map(hash, _encode(file_keys(file_ids)))))
+        return self._number_of.bucket_of_each(list(map(hash, _encode(file_keys(file_ids)))))
 
-    def add(self, file_ids: Sequence[str], rows: Sequence[str] | None = None) -> memoryview:
+    def add_ids(self, file_ids: Sequence[str], rows: Sequence[str] | None = None) -> memoryview:
         """Adds IDs, or in the place of each its row. Returns the bucket of each."""
         keys = file_ids if isinstance(file_ids, UuidLines) else file_keys(file_ids)
         encoded_keys = _encode(keys)
-        numbers = self._number_of.each(list(map(hash, encoded_keys)))
+        numbers = self._number_of.bucket_of_each(list(map(hash, encoded_keys)))
         kept = file_ids if rows is None else rows
         self.own_keys = self.own_keys and kept is keys
         items = encoded_keys if kept is keys else _encode(kept)
@@ -206,7 +206,7 @@ class Buckets(_Temporary):
             self._spill_to_files()
         return numbers
 
-    def bucket(self, number: int) -> list[bytes]:
+    def read_bucket(self, number: int) -> list[bytes]:
         """A bucket's IDs or rows in UTF-8, in the order in which they were added."""
         parts = [self.read(starts[number], starts[number + 1] - starts[number]) for starts in self._segments]
         if not any(parts):
@@ -215,7 +215,7 @@ class Buckets(_Temporary):
 
     def bucket_texts(self, number: int) -> list[str]:
         """The same as strings."""
-        items = self.bucket(number)
+        items = self.read_bucket(number)
         return b"\n".join(items).decode().split("\n") if items else []
 
     def _spill_to_files(self) -> None:
@@ -230,7 +230,7 @@ class Buckets(_Temporary):
 def _encode(texts: Sequence[str]) -> Sequence[bytes]:
     """IDs or rows in UTF-8; none of them has a newline."""
     if isinstance(texts, UuidLines):
-        return texts.split()
+        return texts.split_ids()
     return "\n".join(texts).encode().split(b"\n") if texts else ()
 
 
@@ -245,7 +245,7 @@ class _BucketOfHash:
         self._low = bytes(byte % min(buckets, _LANE) for byte in range(_LANE))
         self._high = bytes(byte % max(1, buckets // _LANE) for byte in range(_LANE))
 
-    def each(self, hashes: Sequence[int]) -> memoryview:
+    def bucket_of_each(self, hashes: Sequence[int]) -> memoryview:
         """The bucket of each hash."""
         packed = struct.pack(f"<{len(hashes)}q", *hashes)
         numbers = bytearray(2 * len(hashes))

@@ -76,7 +76,7 @@ class UuidLines(Sequence[str]):
             raise ValueError("a slice of UUIDs has no steps")
         return type(self)(self.data[start * LINE_BYTES : stop * LINE_BYTES])
 
-    def split(self) -> list[bytes]:
+    def split_ids(self) -> list[bytes]:
         """The IDs one by one."""
         return self.data[:-1].split(b"\n") if self.data else []
 
@@ -86,7 +86,7 @@ class UuidLines(Sequence[str]):
         if left_out == len(flags):
             return type(self)(b"")
         if left_out > len(flags) // _FEW:
-            return type(self)(b"\n".join([*compress(self.split(), flags), b""]))
+            return type(self)(b"\n".join([*compress(self.split_ids(), flags), b""]))
         kept = []
         start = 0
         for _ in range(left_out):

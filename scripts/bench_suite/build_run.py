@@ -66,10 +66,10 @@ async def build(run_dir: Path, config: Path, files: int, files_per_job: int, who
         for seq, fact in enumerate(_facts(segments, files_per_job), 2):
             told = bytes_since >= TOTALS_EVERY_BYTES
             requests = seq // 2 if told or isinstance(fact, Ended) else None
-            totals = sums.totals(requests) if told and requests is not None else None
+            totals = sums.sums_for_line(requests) if told and requests is not None else None
             line = encode_facts(seq, time.time(), seq - 1, (fact,), requests, totals)
             bytes_since = len(line) + (0 if told else bytes_since)
-            sums.apply(fact, journal.tell())
+            sums.apply_fact(fact, journal.tell())
             sums.seq = seq
             journal.write(line)
     if whole:

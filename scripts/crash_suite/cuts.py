@@ -26,8 +26,8 @@ from urllib.parse import parse_qs
 
 from classify_batch import Settings, arun
 from classify_batch.operations.shards.verify_run import verify_run
-from classify_batch.rundir.journal.line import seal
-from classify_batch.sandbox import App, Faults, Options, opened, read_jobs, serving
+from classify_batch.rundir.journal.line import seal_line
+from classify_batch.sandbox import App, Faults, Options, open_sandbox, read_jobs, serve_in_loop
 from classify_batch.sandbox.jobs.job_table import count_billed
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from crash_suite.case import Case, Score, Shape, lines_of
@@ -62,7 +62,7 @@ async def cut_everywhere(lab: Lab, forks: Forks, share: float) -> Score:
     os.environ["LLAMA_CLOUD_API_KEY"] = "sandbox"
     board = Switchboard()
     logging.getLogger("classify_batch").addHandler(logging.NullHandler())  # torn tails are no news here
-    async with serving(board) as base_url:
+    async with serve_in_loop(board) as base_url:
         case, score = await _original(folder, board, base_url, lab, forks, short=share < 1)
         cuts = Cuts(case, board, lab)
         places = range(len(cuts.journal) + 1)
@@ -92,8 +92,10 @@ async def _original(
 ) -> tuple[Case, Score]:
     """A run of real processes that was killed twice on its way, so that its journal has been taken up, too."""
     ledger = folder / "ledger.jsonl"
-    options = Options.of(seed=lab.seed, ledger=ledger, job_duration_s=0.1, faults=Faults.of(FAULTS_OF_CUTS, "cuts"))
-    with opened(options) as app:
+    options = Options.from_values(
+        seed=lab.seed, ledger=ledger, job_duration_s=0.1, faults=Faults.from_values(FAULTS_OF_CUTS, "cuts")
+    )
+    with open_sandbox(options) as app:
         board.apps[_organization(0)] = app
         case = Case(folder, Server(base_url, ledger, lab.version), SHORT_SHAPE if short else SHAPE, "cut", forks=forks)
         config = case.config.read_text()
@@ -127,8 +129,8 @@ class Cuts:
         lines = self._lines(self.journal[:place])
         self._lay_out(run_dir, place, lines, rng)
         score = Score(runs=1, files=self._case.shape.files)
-        told = Options.of(seed=place, job_duration_s=0.05, faults=Faults.of(FAULTS_OF_CUTS, "cuts"))
-        with opened(told) as app:
+        options = Options.from_values(seed=place, job_duration_s=0.05, faults=Faults.from_values(FAULTS_OF_CUTS, "cuts"))
+        with open_sandbox(options) as app:
             for number, job in enumerate(self._jobs_then(lines, rng), 1):
                 app.job_table.add_job(replace(job, number=number))
             self._board.apps[_organization(place)] = app
@@ -206,4 +208,4 @@ def _begun_with(run_file: bytes, journal: bytes) -> bytes:
 def _opened_with(run_file: bytes, line: bytes) -> bytes:
     body = {name: value for name, value in json.loads(line).items() if name != "crc"}
     body["run_sha256"] = hashlib.sha256(run_file).hexdigest()
-    return seal(json.dumps(body, separators=(",", ":")).encode()).removesuffix(b"\n")
+    return seal_line(json.dumps(body, separators=(",", ":")).encode()).removesuffix(b"\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from classify_batch.sandbox import Options, opened, serving
+from classify_batch.sandbox import Options, open_sandbox, serve_in_loop
 
 REFUSED = b'{"detail": "Rate limit exceeded"}'
 
@@ -50,8 +50,8 @@ class Counted:
 
 async def serve(folder: Path, per_s: int | None, job_s: float) -> None:
     """Serves until it is cancelled; the ledger and the log are in the folder."""
-    with opened(Options.of(ledger=folder / "ledger.jsonl", job_duration_s=job_s)) as app:
-        async with serving(Counted(app, per_s, folder / "requests.log")) as base_url:
+    with open_sandbox(Options.from_values(ledger=folder / "ledger.jsonl", job_duration_s=job_s)) as app:
+        async with serve_in_loop(Counted(app, per_s, folder / "requests.log")) as base_url:
             print(base_url, flush=True)
             await asyncio.Event().wait()
 

@@ -12,7 +12,7 @@ from zlib import crc32
 
 import pytest
 
-from classify_batch.rundir.journal.line import seal
+from classify_batch.rundir.journal.line import seal_line
 from tests.support.command_line import command, command_process, contents
 from tests.support.complete_run import write_complete_run
 from tests.support.start_command import COMMAND, CommandProcess
@@ -169,7 +169,7 @@ def reseal(run: Path) -> None:
             if "results" in item:
                 start, end, _ = item["results"]
                 item["results"] = [start, end, crc32(data[start:end])]
-    journal.write_bytes(b"".join(seal(json.dumps(body, separators=(",", ":")).encode()) for body in bodies))
+    journal.write_bytes(b"".join(seal_line(json.dumps(body, separators=(",", ":")).encode()) for body in bodies))
 
 
 def test_min_confidence_change_decides_which_files_moved(nights: Path) -> None:

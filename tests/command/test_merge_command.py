@@ -13,7 +13,7 @@ from uuid import NAMESPACE_URL, uuid5
 import pytest
 
 import classify_batch
-from classify_batch.rundir.journal.line import seal
+from classify_batch.rundir.journal.line import seal_line
 from tests.support.command_line import asked, command, sandbox
 from tests.support.killed_writer import WHOLE_FILES, run_killed
 
@@ -202,7 +202,7 @@ def test_an_outcome_that_is_missing_is_a_hole(place: Place) -> None:
     first, *rest = journal.read_bytes().splitlines()
     opened = json.loads(first)
     del opened["run_sha256"], opened["crc"]
-    journal.write_bytes(b"".join([seal(json.dumps(opened).encode()), *(line + b"\n" for line in rest)]))
+    journal.write_bytes(b"".join([seal_line(json.dumps(opened).encode()), *(line + b"\n" for line in rest)]))
     assert "12 outcomes of 13 planned files" in place.refused("merge", "emea", "apac", "--output", "all")
 
 

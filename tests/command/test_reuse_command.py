@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from classify_batch.rundir.journal.line import seal
+from classify_batch.rundir.journal.line import seal_line
 from tests.support.command_line import asked, command, sandbox
 from tests.support.killed_writer import run_killed
 
@@ -209,7 +209,7 @@ def rewrite_base_url(path: Path, base_url: str) -> None:
         if "run_sha256" in line:
             line["run_sha256"] = sha256(path.read_bytes()).hexdigest()
     bodies = [{key: value for key, value in line.items() if key != "crc"} for line in lines]
-    journal.write_bytes(b"".join(seal(json.dumps(body, separators=(",", ":")).encode()) for body in bodies))
+    journal.write_bytes(b"".join(seal_line(json.dumps(body, separators=(",", ":")).encode()) for body in bodies))
 
 
 def test_a_run_whose_files_are_all_reused_calls_nothing(place: Place, server: str) -> None:

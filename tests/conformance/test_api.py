@@ -19,7 +19,7 @@ import pytest
 from classify_batch import Settings, arun
 from classify_batch.errors import ExitStatus, Verdict
 from classify_batch.model import Answer, JobView
-from classify_batch.sandbox import Faults, Options, opened, serving
+from classify_batch.sandbox import Faults, Options, open_sandbox, serve_in_loop
 from classify_batch.sandbox.jobs.job_table import count_billed
 from classify_batch.settings.job_spec import JobSpec
 from tests.support.served_api import (
@@ -450,8 +450,8 @@ async def _outcomes(
     options: Options, version: str, file_ids: Sequence[str], run_dir: Path
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """What a run says of each file, and its manifest says of all, but for what tells runs and jobs apart."""
-    with opened(options) as app:
-        async with serving(app) as base_url:
+    with open_sandbox(options) as app:
+        async with serve_in_loop(app) as base_url:
             settings = Settings(
                 api={"version": version, "base_url": base_url, "timeout_s": 1},
                 job={"rules": RULES},

@@ -142,7 +142,7 @@ async def test_limits_change_while_a_run_is_on_the_medium(config: Path, tmp_path
         tasks.start_soon(run_here, config, place, (), 400)
         while place.reader().size("journal.jsonl") is None:
             await anyio.sleep(0.02)
-        await tune(place, Tuning.of(jobs_in_flight=50, requests_per_s=900.0))
+        await tune(place, Tuning.from_values(jobs_in_flight=50, requests_per_s=900.0))
     journal = b"".join(Segments(Bucket(place.root)).blocks("journal.jsonl"))
     assert b'"kind":"tuned"' in journal
     assert (await verify_run(place)).complete

@@ -31,7 +31,7 @@ from classify_batch.model import JobView
 from classify_batch.protocol import file_bodies, v1, v2
 from classify_batch.protocol.answers import AnswerModel, AnswerReader, Page, parse_time_s
 from classify_batch.protocol.requests import RequestModel
-from classify_batch.sandbox import Options, opened
+from classify_batch.sandbox import Options, open_sandbox
 from classify_batch.sandbox.server.upload_form import UploadForm
 from classify_batch.settings.job_spec import JobSpec
 
@@ -319,7 +319,7 @@ def talk(script: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
     """Runs a script against a sandbox, in process."""
 
     async def main() -> Any:
-        with opened(Options(seed=1)) as app:
+        with open_sandbox(Options(seed=1)) as app:
             headers = {"Authorization": "Bearer sandbox"}
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:

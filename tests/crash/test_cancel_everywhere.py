@@ -12,7 +12,7 @@ import pytest
 
 from classify_batch import RunResult, Settings, arun
 from classify_batch.operations.shards.verify_run import verify_run
-from classify_batch.sandbox import App, Faults, Options, opened, serving
+from classify_batch.sandbox import App, Faults, Options, open_sandbox, serve_in_loop
 from classify_batch.sandbox.jobs.job_table import count_billed
 
 FILE_IDS = [f"file-{number}" for number in range(9)]
@@ -67,7 +67,7 @@ async def run(base_url: str, run_dir: Path) -> RunResult:
 
 async def cancelled_and_taken_up(loop: Turns, app: App, run_dir: Path, turn: int) -> int:
     """A run, cancelled in a turn (0: never), and the same call again. Returns the turns that the first one took."""
-    async with serving(app) as base_url:
+    async with serve_in_loop(app) as base_url:
         task = asyncio.create_task(run(base_url, run_dir))
         loop.count(turn, task.cancel)
         with suppress(asyncio.CancelledError):
@@ -93,7 +93,9 @@ def test_cancelled_in_any_turn_of_the_loop_it_goes_on(
     monkeypatch.setenv("LLAMA_CLOUD_API_KEY", "sandbox")
 
     def case(turn: int) -> int:
-        with opened(Options.of(seed=turn, job_duration_s=0.02, faults=Faults.of(FAULTS, "test"))) as app:
+        with open_sandbox(
+            Options.from_values(seed=turn, job_duration_s=0.02, faults=Faults.from_values(FAULTS, "test"))
+        ) as app:
             return runner.run(cancelled_and_taken_up(turns_of(runner), app, tmp_path / str(turn), turn))
 
     turns = case(0)

@@ -13,7 +13,7 @@ from classify_batch.rundir.journal.entry import encode_about_run
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
-from classify_batch.rundir.opened_run import RunOnDisk, mend, read_run
+from classify_batch.rundir.opened_run import RunOnDisk, cut_off_tails, read_run
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Kind, Log
 from tests.support.simulated_run import laboratory
@@ -50,8 +50,8 @@ async def found_in(store: MemoryStore) -> RunOnDisk:
 
 def snapshot_after(lines: list[bytes], chunks: int) -> RunSnapshot:
     snapshot = RunSnapshot(chunks)
-    for entry, offset in Reader("journal.jsonl").feed(b"".join(lines)):
-        snapshot.read(entry, offset)
+    for entry, offset in Reader("journal.jsonl").read_block(b"".join(lines)):
+        snapshot.apply_entry(entry, offset)
     return snapshot
 
 
@@ -72,7 +72,7 @@ async def test_a_cut_journal_is_a_prefix_and_goes_on(files: dict[str, bytes]) ->
         assert found.snapshot.seq == whole
         assert found.journal_end == sum(map(len, lines[:whole]))
         assert found.torn_bytes == cut - found.journal_end
-        await mend(store, found)
+        await cut_off_tails(store, found)
         writer = JournalWriter(store, found.snapshot, Fixed())
         writer.record_about_run(Kind.OPENED, {"run_sha256": found.run_sha256})
         await writer.wait_durable()

@@ -155,7 +155,7 @@ class Evidence02(Evidence):
             latest_s = ambiguous.until_s + self._clock_skew_s + self._settle_s + TIME_MARGIN_S
             if not earliest_s <= view.created_at_s <= latest_s:
                 return False
-        return view.mode is None or view.mode == self._specs.of(ambiguous.attempt.part).mode
+        return view.mode is None or view.mode == self._specs.spec_of_part(ambiguous.attempt.part).mode
 
     def _asking(self, view: JobView) -> Iterator[OldDoubt]:
         return (

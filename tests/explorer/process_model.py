@@ -181,7 +181,7 @@ class Work:
         del process.to_send[key]
         number = 1 + sum(call.key == key for call in calls.values())
         job_id = f"{key.chunk}.{key.attempt}.{number}"
-        call = Call(job_id, key, attempt.file_ids, SPECS.of(attempt.part).mode, self.now)
+        call = Call(job_id, key, attempt.file_ids, SPECS.spec_of_part(attempt.part).mode, self.now)
         self.step.note("create {} leaves with {}", job_id, "".join(call.files))
         self.step.check(broken_by_create(self.state, call))
         calls[job_id] = call
@@ -260,7 +260,7 @@ class Work:
 
     def _commit(self, watched: Watched, settled: Settled) -> None:
         attempt = watched.attempt
-        mode = SPECS.of(attempt.part).mode
+        mode = SPECS.spec_of_part(attempt.part).mode
         answers = [AnsweredFile(file_id, answer, watched.job_id, mode) for file_id, answer in settled.answers]
         del self.process.watched[attempt.key]
         self.end(attempt, answers, settled.failures, settled.requeued)

@@ -233,7 +233,7 @@ def best_only(attempt: Attempt, found: Sequence[FoundJob], attempts: int, unreso
 def told_mode(attempt: Attempt, found: Sequence[FoundJob], attempts: int, unresolved: str = "") -> Settlement:
     """Tells the mode that was asked for."""
     settlement = decide_found_jobs(attempt, found, attempts, unresolved)
-    mode = SPECS.of(attempt.part).mode
+    mode = SPECS.spec_of_part(attempt.part).mode
     return replace(settlement, answers=[each._replace(mode=mode) for each in settlement.answers])
 
 

@@ -354,7 +354,7 @@ def test_in_process_a_broken_answer_raises_answer_lost(what: str) -> None:
             await client.post(JOBS, json=create_body())
         return (await client.get("/sandbox/stats")).json()["creates_accepted"]
 
-    assert run_script(script, faults=Faults.of({f"create.after.{what}": 1}, "here")) == 1
+    assert run_script(script, faults=Faults.from_values({f"create.after.{what}": 1}, "here")) == 1
 
 
 def test_in_process_slow_answers_take_virtual_time() -> None:

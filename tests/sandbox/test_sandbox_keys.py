@@ -153,11 +153,11 @@ def test_an_unknown_key_is_401(key: str) -> None:
         return await client.get(v2.JOBS, headers={"Authorization": f"Bearer {key}!"})
 
     assert v2.run_script(script, **OPTIONS).status_code == 401
-    assert "other-key" not in repr(Options.of(**OPTIONS))
+    assert "other-key" not in repr(Options.from_values(**OPTIONS))
 
 
 @pytest.mark.parametrize("keys", [{"sandbox": "p"}, {"": "p"}, {"a b": "p"}, {"a": ""}])
 def test_impossible_further_keys_are_refused(keys: dict[str, str]) -> None:
     """The main key again, none, one with a space, or none of a project."""
     with pytest.raises(SettingsError, match="further_keys"):
-        Options.of(further_keys=keys)
+        Options.from_values(further_keys=keys)

@@ -36,7 +36,7 @@ def test_results_lag_behind_the_end_of_their_job(shows: str, more: dict[str, flo
             seen.append(((await client.get(job_path)).json()["status"], found))
         return seen
 
-    faults = Faults.of({"results_lag_s": 5, "results_lag_shows": shows, **more}, "here")
+    faults = Faults.from_values({"results_lag_s": 5, "results_lag_shows": shows, **more}, "here")
     at_once, still, whole = v2.run_script(script, faults=faults)
     status, answered = whole
     assert status == ("PARTIAL_SUCCESS" if more else "SUCCESS")
@@ -67,7 +67,7 @@ def test_an_answer_of_v2_lags_behind_the_end_of_its_job(shows: str) -> None:
             seen.append((got["status"], got["result"] is not None, usage["credits"]))
         return seen
 
-    faults = Faults.of({"results_lag_s": 5, "results_lag_shows": shows}, "here")
+    faults = Faults.from_values({"results_lag_s": 5, "results_lag_shows": shows}, "here")
     assert v2.run_script(script, faults=faults) == [*[("COMPLETED", False, 1)] * 2, ("COMPLETED", True, 1)]
 
 
@@ -135,7 +135,7 @@ def test_a_job_shows_error_before_it_is_answered(more: dict[str, float], status:
             seen.append((job["status"], job["error_message"], since_s, [item["file_id"] for item in items]))
         return seen, await stats_of(client)
 
-    seen, stats = v2.run_script(script, faults=Faults.of({"error_first": 1, **more}, "here"))
+    seen, stats = v2.run_script(script, faults=Faults.from_values({"error_first": 1, **more}, "here"))
     assert seen == [*[("ERROR", "TIMEOUT", 10, [])] * 2, (status, None, 15, list("abcd"))]
     assert (stats["files_billed"] == 4) == (not more)
 

@@ -216,11 +216,11 @@ def test_a_wrong_method_is_refused_in_json(method: str, path: str) -> None:
 def test_a_fault_takes_file_ids_as_text_or_list(name: str) -> None:
     """With commas between them or as a list, on a command line as in a file; what is neither is refused."""
     for told in ("B,C", " B , C ", '["B", "C"]', ' ["B","C",]', "['B', 'C']", ["B", "C"]):
-        assert getattr(Faults.of({name: told}, "here"), name) == {"B", "C"}
-    assert getattr(Faults.of({name: '["[1]"]'}, "here"), name) == {"[1]"}
+        assert getattr(Faults.from_values({name: told}, "here"), name) == {"B", "C"}
+    assert getattr(Faults.from_values({name: '["[1]"]'}, "here"), name) == {"[1]"}
     for bad in ("[B]", '["B"', '["B"] x', "[1]"):
         with pytest.raises(SettingsError, match=name):
-            Faults.of({name: bad}, "here")
+            Faults.from_values({name: bad}, "here")
 
 
 def test_a_fault_takes_a_list_on_the_command_line(tmp_path: Path) -> None:
@@ -229,5 +229,5 @@ def test_a_fault_takes_a_list_on_the_command_line(tmp_path: Path) -> None:
     async def script(client: httpx.AsyncClient) -> Any:
         return await client.post(JOBS, json={"file_ids": ["A", "B"], "rules": RULES})
 
-    refused = run_script(script, faults=Faults.of({"foreign": '["B"]'}, "--fault"))
+    refused = run_script(script, faults=Faults.from_values({"foreign": '["B"]'}, "--fault"))
     assert (refused.status_code, "File ID B" in refused.json()["detail"]) == (400, True)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from classify_batch.clock import from_iso
-from classify_batch.sandbox import Faults, Options, opened, serving
+from classify_batch.sandbox import Faults, Options, open_sandbox, serve_in_loop
 from classify_batch.sandbox.documents.project import JobConfig, OpenProject
 from classify_batch.settings.job_spec import Rule
 from tests.support import sandbox_client_v2 as v2
@@ -123,7 +123,7 @@ def test_the_date_can_be_ahead_of_the_clock_that_stamps_jobs(ahead_s: float) -> 
         return made.json()["created_at"], [sent_at_s(answer) for answer in (made, *others)], others
 
     created_at, sent_s, others = v2.run_script(
-        script, date_ahead_s=ahead_s, faults=Faults.of({"list.before.502": 1}, "here")
+        script, date_ahead_s=ahead_s, faults=Faults.from_values({"list.before.502": 1}, "here")
     )
     assert [answer.status_code for answer in others] == [502, 404, 405, 502]
     assert from_iso(created_at) == START_S + 5
@@ -145,8 +145,8 @@ def test_a_server_sends_one_date(ahead_s: float | None) -> None:
 
     async def main() -> Any:
         headers = {"Authorization": "Bearer sandbox"}
-        with opened(Options(seed=1, date_ahead_s=ahead_s)) as app:
-            async with serving(app) as base_url, httpx.AsyncClient(base_url=base_url, headers=headers) as client:
+        with open_sandbox(Options(seed=1, date_ahead_s=ahead_s)) as app:
+            async with serve_in_loop(app) as base_url, httpx.AsyncClient(base_url=base_url, headers=headers) as client:
                 answer = await client.get(v2.JOBS)
                 return answer.headers.get_list("date"), sent_at_s(answer)
 

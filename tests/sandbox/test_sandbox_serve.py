@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from classify_batch.errors import UsageError
-from classify_batch.sandbox import Faults, Options, opened, read_billed, serving
+from classify_batch.sandbox import Faults, Options, open_sandbox, read_billed, serve_in_loop
 from classify_batch.sandbox.server.request_checks import BODY_BYTES_MAX
 
 JOBS = "/api/v1/classifier/jobs"
@@ -27,11 +27,11 @@ def test_a_lost_answer_closes_the_connection_after_accepting() -> None:
     """The client sees a connection closed without a word, although the job is in the list; the next call works."""
 
     async def main() -> Any:
-        with opened(Options(faults=Faults(lost_create_answer=1))) as app:
-            async with serving(app) as base_url, client_of(base_url) as client:
+        with open_sandbox(Options(faults=Faults(lost_create_answer=1))) as app:
+            async with serve_in_loop(app) as base_url, client_of(base_url) as client:
                 with pytest.raises(httpx.RemoteProtocolError):
                     await client.post(JOBS, json=BODY)
-                return (await client.get(JOBS)).json()["total_size"], app.stats()["requests"]
+                return (await client.get(JOBS)).json()["total_size"], app.request_stats()["requests"]
 
     assert asyncio.run(main()) == (1, {"create": {"no answer": 1}, "list": {"200": 1}})
 
@@ -40,8 +40,8 @@ def test_answers_carry_the_date() -> None:
     """A `Date` header lets clients measure how far the clocks are apart."""
 
     async def main() -> httpx.Response:
-        with opened(Options()) as app:
-            async with serving(app) as base_url, client_of(base_url) as client:
+        with open_sandbox(Options()) as app:
+            async with serve_in_loop(app) as base_url, client_of(base_url) as client:
                 return await client.get(JOBS)
 
     assert "GMT" in asyncio.run(main()).headers["date"]
@@ -51,8 +51,8 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
     """Fifty requests over one connection take well under the 40 ms each that Nagle's algorithm would cost."""
 
     async def main() -> float:
-        with opened(Options()) as app:
-            async with serving(app) as base_url, client_of(base_url) as client:
+        with open_sandbox(Options()) as app:
+            async with serve_in_loop(app) as base_url, client_of(base_url) as client:
                 started_s = time.monotonic()
                 for _ in range(50):
                     await client.get(JOBS)
@@ -65,8 +65,8 @@ def test_a_body_too_large_is_413() -> None:
     """More than the limit is refused without being parsed, and the next call works."""
 
     async def main() -> Any:
-        with opened(Options()) as app:
-            async with serving(app) as base_url, client_of(base_url) as client:
+        with open_sandbox(Options()) as app:
+            async with serve_in_loop(app) as base_url, client_of(base_url) as client:
                 refused = await client.post(JOBS, content=b" " * (BODY_BYTES_MAX + 1))
                 return refused.status_code, list(refused.json()), (await client.get(JOBS)).status_code
 
@@ -77,8 +77,8 @@ def test_the_server_stops_at_once_with_connections_open() -> None:
     """An idle keep-alive connection doesn't hold the end up, and nothing listens afterwards."""
 
     async def main() -> tuple[float, int]:
-        with opened(Options()) as app:
-            async with serving(app) as base_url:
+        with open_sandbox(Options()) as app:
+            async with serve_in_loop(app) as base_url:
                 client = client_of(base_url)
                 await client.get(JOBS)
                 silent = socket.create_connection(("127.0.0.1", httpx.URL(base_url).port or 0))
@@ -98,8 +98,8 @@ def test_signal_handlers_of_the_host_are_untouched() -> None:
     """Serving inside a run touches no signal handler."""
 
     async def main() -> Any:
-        with opened(Options()) as app:
-            async with serving(app):
+        with open_sandbox(Options()) as app:
+            async with serve_in_loop(app):
                 return [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
 
     async def bare() -> Any:
@@ -113,8 +113,8 @@ def test_an_exception_of_the_host_is_not_wrapped() -> None:
     """An exception in the block is not wrapped, and the server has stopped."""
 
     async def main() -> None:
-        with opened(Options()) as app:
-            async with serving(app):
+        with open_sandbox(Options()) as app:
+            async with serve_in_loop(app):
                 raise KeyError("the host's")
 
     with pytest.raises(KeyError, match="the host's"):
@@ -129,8 +129,8 @@ def test_a_cancelled_host_leaves_no_socket_open() -> None:
 
         async def host() -> None:
             nonlocal port
-            with opened(Options()) as app:
-                async with serving(app) as base_url:
+            with open_sandbox(Options()) as app:
+                async with serve_in_loop(app) as base_url:
                     port = httpx.URL(base_url).port or 0
                     ready.set()
                     await asyncio.Event().wait()
@@ -152,10 +152,10 @@ def test_a_port_in_use_is_refused() -> None:
     """A port that another holds is a UsageError with a hint."""
 
     async def main() -> None:
-        with opened(Options()) as app, socket.socket() as other:
+        with open_sandbox(Options()) as app, socket.socket() as other:
             other.bind(("127.0.0.1", 0))
             other.listen()
-            async with serving(app, other.getsockname()[1]):
+            async with serve_in_loop(app, other.getsockname()[1]):
                 pass
 
     with pytest.raises(UsageError, match="can't be had") as caught:
@@ -168,14 +168,14 @@ def test_jobs_survive_a_restart_in_the_ledger(tmp_path: Path) -> None:
     options = Options(ledger=tmp_path / "jobs.jsonl", job_duration_s=0, faults=Faults(null_result=0.5, seed=3))
 
     async def first() -> Any:
-        with opened(options) as app:
-            async with serving(app) as base_url, client_of(base_url) as client:
+        with open_sandbox(options) as app:
+            async with serve_in_loop(app) as base_url, client_of(base_url) as client:
                 job = (await client.post(JOBS, json=BODY)).json()
                 return job["id"], (await client.get(f"{JOBS}/{job['id']}/results")).json()
 
     async def second(job_id: str) -> Any:
-        with opened(options) as app:
-            async with serving(app) as base_url, client_of(base_url) as client:
+        with open_sandbox(options) as app:
+            async with serve_in_loop(app) as base_url, client_of(base_url) as client:
                 results = (await client.get(f"{JOBS}/{job_id}/results")).json()
                 await client.post(JOBS, json=BODY)
                 return results, [job.number for job in app.job_table]

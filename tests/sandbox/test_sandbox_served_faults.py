@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from classify_batch.protocol.v1 import CreateBody
-from classify_batch.sandbox import App, Faults, Options, opened, serving
+from classify_batch.sandbox import App, Faults, Options, open_sandbox, serve_in_loop
 from classify_batch.sandbox.faults.request_faults import SLOW, WHATS
 from classify_batch.sandbox.jobs.create_request import parse_create_request
 
@@ -54,9 +54,9 @@ def talk(script: Script, faults: dict[str, Any], **options: Any) -> Any:
 async def served(
     faults: dict[str, Any], wall_s: Callable[[], float] = time.time, **options: Any
 ) -> AsyncIterator[tuple[httpx.AsyncClient, App]]:
-    told = Options(seed=1, **{"job_duration_s": 0.0, **options}, faults=Faults.of(faults, "faults"))
-    with opened(told, wall_s) as app:
-        async with serving(app) as base_url, httpx.AsyncClient(base_url=base_url, headers=HEADERS) as client:
+    told = Options(seed=1, **{"job_duration_s": 0.0, **options}, faults=Faults.from_values(faults, "faults"))
+    with open_sandbox(told, wall_s) as app:
+        async with serve_in_loop(app) as base_url, httpx.AsyncClient(base_url=base_url, headers=HEADERS) as client:
             yield client, app
 
 
@@ -313,7 +313,7 @@ def test_foreign_files_are_named() -> None:
 
     async def script(client: httpx.AsyncClient, app: App) -> Any:
         refused = await create(client, "a", "x", "b", "y")
-        return refused, (await create(client, "a", "b")).status_code, app.stats()["creates_accepted"]
+        return refused, (await create(client, "a", "b")).status_code, app.request_stats()["creates_accepted"]
 
     refused, *rest = talk(script, {"foreign": "x, y"})
     assert refused.status_code == 400

@@ -12,7 +12,7 @@ import pytest
 from trio.testing import MockClock
 
 from classify_batch.clock import from_iso
-from classify_batch.sandbox import Faults, Options, opened, serving
+from classify_batch.sandbox import Faults, Options, open_sandbox, serve_in_loop
 from tests.support import sandbox_client_v2 as v2
 from tests.support.sandbox_client import RULES, stats_of
 from tests.support.simulated_run import laboratory
@@ -76,7 +76,7 @@ def test_a_slow_create_can_meet_another_fault(moment: str) -> None:
         status = (await client.post(v2.V1_JOBS, json=V1_BODY)).status_code
         return status, (await stats_of(client))["creates_accepted"], anyio.current_time()
 
-    faults = Faults.of({"create_slow": 1, "accept_after_s": 50, f"create.{moment}.502": 1}, "here")
+    faults = Faults.from_values({"create_slow": 1, "accept_after_s": 50, f"create.{moment}.502": 1}, "here")
     status, accepted, took_s = v2.run_script(script, faults=faults)
     assert (status, accepted) == (502, 1 if moment == "after" else 0)
     assert took_s == pytest.approx(50 if moment == "after" else 0)
@@ -160,8 +160,8 @@ def test_a_client_that_was_killed_leaves_its_create_behind() -> None:
     async def main() -> Any:
         faults = Faults(create_slow=1, accept_after_s=0.5)
         async with asyncio.timeout(30):
-            with opened(Options(seed=1, faults=faults)) as app:
-                async with serving(app) as base_url:
+            with open_sandbox(Options(seed=1, faults=faults)) as app:
+                async with serve_in_loop(app) as base_url:
                     with subprocess.Popen([sys.executable, "-c", CREATE_FOREVER, base_url]) as process:
                         while not app.creates_waiting:
                             await anyio.sleep(0)
@@ -185,8 +185,8 @@ def test_the_server_stops_though_a_create_waits() -> None:
         faults = Faults(create_slow=1, accept_after_s=3600)
         client = httpx.AsyncClient(headers=HEADERS, timeout=20)
         async with asyncio.timeout(30), client, asyncio.TaskGroup() as tasks:
-            with opened(Options(seed=1, faults=faults)) as app:
-                async with serving(app) as base_url:
+            with open_sandbox(Options(seed=1, faults=faults)) as app:
+                async with serve_in_loop(app) as base_url:
                     asked = tasks.create_task(client.post(base_url + v2.V1_JOBS, json=V1_BODY))
                     gone = tasks.create_task(client.post(base_url + v2.JOBS, json=v2.create_body("gone")))
                     while app.creates_waiting < 2:

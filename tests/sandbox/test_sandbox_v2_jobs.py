@@ -210,7 +210,7 @@ def test_a_create_fault_accepts_the_job_or_not_as_named(fault: str, status: int,
             got = 0
         return got, (await stats_of(client))["creates_accepted"]
 
-    assert v2.run_script(script, faults=Faults.of({fault: 1}, "here")) == (status, accepted)
+    assert v2.run_script(script, faults=Faults.from_values({fault: 1}, "here")) == (status, accepted)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_a_fault_affects_the_calls_that_it_names(fault: str, statuses: list[int]
         answers += [await client.post(f"{path}/cancel"), await client.delete(path)]
         return [answer.status_code for answer in answers]
 
-    assert v2.run_script(script, faults=Faults.of({fault: 1}, "here")) == statuses
+    assert v2.run_script(script, faults=Faults.from_values({fault: 1}, "here")) == statuses
 
 
 def test_a_422_names_the_file_by_its_own_field() -> None:
@@ -248,7 +248,7 @@ def test_a_422_names_the_file_by_its_own_field() -> None:
         old = {"file_ids": ["a"], "rules": RULES}
         return await client.post(v2.JOBS, json=v2.create_body()), await client.post(v2.V1_JOBS, json=old)
 
-    new, old = v2.run_script(script, faults=Faults.of({"create.before.422": 1}, "here"))
+    new, old = v2.run_script(script, faults=Faults.from_values({"create.before.422": 1}, "here"))
     assert (where_of(new), where_of(old)) == ([["body", "file_input"]], [["body", "file_ids"]])
 
 

@@ -25,7 +25,7 @@ from anyio.from_thread import start_blocking_portal
 
 from classify_batch.cli import main as command_line
 from classify_batch.cli.sandbox import parse_pairs, sandbox_command
-from classify_batch.sandbox import Faults, Options, opened, serving
+from classify_batch.sandbox import Faults, Options, open_sandbox, serve_in_loop
 from tests.support.start_command import COMMAND, CommandProcess, run_process
 
 KEY = "llx-s3cr3t-key"
@@ -214,9 +214,9 @@ def sandbox(*options: str, port: int = 0) -> Iterator[str]:
     would cost each test most of a second. Gives its base URL. `port`: 0 takes any."""
     quick = ("--api-key", KEY, "--job-duration-s", "0.02", "--job-duration-sigma", "0")
     with (
-        opened(sandbox_options(*quick, *options)) as app,
+        open_sandbox(sandbox_options(*quick, *options)) as app,
         start_blocking_portal("asyncio") as portal,
-        portal.wrap_async_context_manager(serving(app, port)) as base_url,
+        portal.wrap_async_context_manager(serve_in_loop(app, port)) as base_url,
     ):
         yield base_url
 
@@ -224,10 +224,10 @@ def sandbox(*options: str, port: int = 0) -> Iterator[str]:
 def sandbox_options(*words: str) -> Options:
     """The options that `classify-batch sandbox` would serve by."""
     values = sandbox_command.make_context("sandbox", list(words)).params
-    faults = Faults.of(parse_pairs(values.pop("fault"), "--fault", "NAME=VALUE"), "--fault")
+    faults = Faults.from_values(parse_pairs(values.pop("fault"), "--fault", "NAME=VALUE"), "--fault")
     further_keys = parse_pairs(values.pop("further_key"), "--further-key", "KEY=PROJECT")
     assert (values.pop("port"), values.pop("faults")) == (0, None), "a test serves on any port, and names its faults"
-    return Options.of(**values, further_keys=further_keys, faults=faults)
+    return Options.from_values(**values, further_keys=further_keys, faults=faults)
 
 
 def asked(base_url: str) -> dict[str, Any]:

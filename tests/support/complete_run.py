@@ -16,7 +16,7 @@ from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.plan import PlanSummary, plan_line
 from classify_batch.rundir.run_json import create_run_file, read_run_file
-from classify_batch.rundir.shards import ShardSlice, cut_plan
+from classify_batch.rundir.shards import ShardSlice, cut_plan_into_shards
 from classify_batch.store import open_store
 from classify_batch.vocabulary import Kind
 
@@ -57,7 +57,7 @@ def write_complete_shards(run: Path, files: int, files_per_job: int, shards: int
         found = await read_run_file(store)
         assert found is not None
         plan = PlanSummary(files, len(chunks), found[0].plan_sha256, 0, "")
-        ranges = await cut_plan(store, plan, None, files_per_job, shards)
+        ranges = await cut_plan_into_shards(store, plan, None, files_per_job, shards)
         (run / "run.json").unlink()
         whole = replace(found[0], format=6, shards=ranges)
         whole_sha256 = await create_run_file(store, whole)
@@ -65,7 +65,7 @@ def write_complete_shards(run: Path, files: int, files_per_job: int, shards: int
             place = run / "shards" / f"{index:05d}"
             place.mkdir(parents=True)
             async with open_store(place) as shard:
-                await ShardSlice(store, whole, whole_sha256, index).write(shard)
+                await ShardSlice(store, whole, whole_sha256, index).write_shard(shard)
             first = each["first_chunk"]
             write_outcomes(place, chunks[first : first + each["chunks"]], first_chunk=first)
 

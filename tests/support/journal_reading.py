@@ -14,7 +14,7 @@ from classify_batch.rundir.journal.replay import RunSnapshot
 def replay(data: bytes, chunks: int) -> RunSnapshot:
     """The snapshot that a journal leads to; a torn tail is left out."""
     snapshot, reader = RunSnapshot(chunks), ReplayReader("journal.jsonl")
-    for entry, offset in reader.feed(data):
+    for entry, offset in reader.read_block(data):
         snapshot.replay_line(entry, offset)
     snapshot.end_reading()
     return snapshot

@@ -9,7 +9,7 @@ import anyio
 import httpx
 from trio.testing import MockClock
 
-from classify_batch.sandbox import Options, opened
+from classify_batch.sandbox import Options, open_sandbox
 from tests.support.loop_clock import LoopClock
 
 RULES = [
@@ -29,7 +29,7 @@ def run_script(
 
     async def main() -> Any:
         clock = LoopClock()
-        with opened(Options(**{"seed": 1, **options}), clock.wall_s) as app:
+        with open_sandbox(Options(**{"seed": 1, **options}), clock.wall_s) as app:
             headers = {"Authorization": f"Bearer {key}"}
             transport = httpx.ASGITransport(app)
             async with httpx.AsyncClient(transport=transport, base_url="http://test", headers=headers) as client:

@@ -22,7 +22,7 @@ from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.llamacloud.v2.batch_api import ApiV2
 from classify_batch.model import Answer, Attempt, AttemptKey, JobView, Part
 from classify_batch.ports import Api
-from classify_batch.sandbox import App, Faults, Options, opened, serving
+from classify_batch.sandbox import App, Faults, Options, open_sandbox, serve_in_loop
 from classify_batch.sandbox.jobs.job_table import count_billed
 from classify_batch.settings.job_spec import JobSpec
 
@@ -71,7 +71,7 @@ class Server:
 
     def set_faults(self, **faults: float) -> None:
         """The same jobs from now on with other faults, or with none."""
-        options = Options.of(seed=1, faults=Faults.of(faults, "faults"))
+        options = Options.from_values(seed=1, faults=Faults.from_values(faults, "faults"))
         self.app = App(options, self.app.job_table, self.app.project, wall_s=lambda: self.now_s)
 
     def billed(self) -> dict[str, int]:
@@ -81,9 +81,14 @@ class Server:
 @asynccontextmanager
 async def served(faults: dict[str, Any] | None = None, **told: Any) -> AsyncIterator[Server]:
     server = Server()
-    steady = {"seed": 1, "job_duration_s": JOB_S, "job_duration_sigma": 0, "faults": Faults.of(faults or {}, "faults")}
-    with opened(Options.of(**{**steady, **told}), lambda: server.now_s) as server.app:
-        async with serving(server) as server.url:
+    steady = {
+        "seed": 1,
+        "job_duration_s": JOB_S,
+        "job_duration_sigma": 0,
+        "faults": Faults.from_values(faults or {}, "faults"),
+    }
+    with open_sandbox(Options.from_values(**{**steady, **told}), lambda: server.now_s) as server.app:
+        async with serve_in_loop(server) as server.url:
             yield server
 
 

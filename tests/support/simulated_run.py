@@ -42,7 +42,7 @@ from classify_batch.protocol.v1 import webhook_secrets
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.rundir.run_json import write_run_file
-from classify_batch.sandbox import AnswerLost, App, Faults, JobTable, Options, opened
+from classify_batch.sandbox import AnswerLost, App, Faults, JobTable, Options, open_sandbox
 from classify_batch.sandbox.jobs.job_table import count_billed
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.settings import Settings
@@ -211,7 +211,7 @@ class Lab:
         assert found is not None
         found = replace(found, account=self.account, account_credits=self.account_credits)
         plan = PlanReader(self.store)
-        await plan.scan(found.run.plan_sha256)
+        await plan.scan_whole_file(found.run.plan_sha256)
         async with make_request_gate(self.settings) as gate:
             http = ApiClient(
                 ApiAccess(
@@ -355,7 +355,7 @@ async def retried_well(lab: Lab) -> None:
 
 def change_options(lab: Lab, jobs: Iterable[SandboxJob] | None = None, **options: object) -> None:
     """The same sandbox under other options; with the jobs that it has, or with these in their place."""
-    changed = Options.of(**(lab.app.options.model_dump() | {"faults": lab.app.options.faults} | options))
+    changed = Options.from_values(**(lab.app.options.model_dump() | {"faults": lab.app.options.faults} | options))
     job_table = JobTable(changed, lab.app.job_table.seed)
     for job in lab.app.job_table if jobs is None else jobs:
         job_table.add_job(job)
@@ -364,7 +364,7 @@ def change_options(lab: Lab, jobs: Iterable[SandboxJob] | None = None, **options
 
 def change_faults(lab: Lab, **faults: object) -> None:
     """Other faults from now on; none, where none is named."""
-    change_options(lab, faults=Faults.of(faults, "faults"))
+    change_options(lab, faults=Faults.from_values(faults, "faults"))
 
 
 @contextmanager
@@ -395,8 +395,8 @@ def laboratory(
         limits={"requests_per_s": 1000.0, "settle_s": 5.0, **(limits or {})},
         **told,
     )
-    asked = Options.of(seed=seed, faults=Faults.of(dict(faults or {}), "faults"), **options)
-    with opened(asked, lambda: clock.wall_s() + skew_s) as app:
+    asked = Options.from_values(seed=seed, faults=Faults.from_values(dict(faults or {}), "faults"), **options)
+    with open_sandbox(asked, lambda: clock.wall_s() + skew_s) as app:
         wire = Wire(app, latency_s if callable(latency_s) else lambda: latency_s)
         store = MemoryStore(commit_s=commit_s)
         yield Lab(app, wire, settings, store, [f"file-{number}" for number in range(count)], clock)

@@ -15,7 +15,7 @@ FILE_IDS = st.lists(st.sampled_from([b"a", b"b", b"c", b"\xc3\xa4"]), max_size=6
 def sum_of(*batches: list[bytes]) -> IdSum:
     total = IdSum()
     for batch in batches:
-        total.add(batch)
+        total.add_ids(batch)
     return total
 
 

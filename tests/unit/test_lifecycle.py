@@ -242,14 +242,14 @@ class ChunkLife:
     def _end(self, key: AttemptKey, failed: Sequence[int], again: tuple[Part, ...]) -> None:
         self.failed |= {position: self.used_up[position] for position in failed}
         tally = Tally(codes={"job_error": len(failed)} if failed else {})
-        self.snapshot.apply(Ended(key, Kind.COLLECTED, tally=tally, requeued=again), 0)
+        self.snapshot.apply_fact(Ended(key, Kind.COLLECTED, tally=tally, requeued=again), 0)
 
     def _send(self, part: Part) -> None:
         key = AttemptKey(0, self.snapshot.next_attempt(0))
         self.jobs += 1
-        self.snapshot.apply(Submitting(key, part, 0.0), 0)
-        self.snapshot.apply(Submitted(key, f"job-{key.attempt}", 0.0), 0)
-        self.snapshot.apply(Finished(key, "ERROR"), 0)
+        self.snapshot.apply_fact(Submitting(key, part, 0.0), 0)
+        self.snapshot.apply_fact(Submitted(key, f"job-{key.attempt}", 0.0), 0)
+        self.snapshot.apply_fact(Finished(key, "ERROR"), 0)
 
     def live(self, choose: Callable[[int], int], accident: Callable[[], str] = str) -> None:
         """To its end. `choose`: which of so many choices comes next."""

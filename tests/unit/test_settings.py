@@ -8,8 +8,8 @@ from typing import Any, get_args
 import pytest
 
 from classify_batch.errors import SettingsError
-from classify_batch.rundir.cost import cost_of
-from classify_batch.settings import Settings, line_of, read_api_key
+from classify_batch.rundir.cost import estimate_cost_max
+from classify_batch.settings import Settings, find_line_of_value, read_api_key
 from classify_batch.settings.job_spec import Language
 
 RULE = {"type": "invoice", "description": "has an invoice number and a total"}
@@ -357,7 +357,7 @@ plan.files_per_job = 3
 )
 def test_an_error_names_the_line_of_its_value(text: str, where: tuple[str | int, ...], line: int | None) -> None:
     """The line of a value, in inline arrays and in arrays of tables, as an editor counts it."""
-    assert line_of(text, where) == line
+    assert find_line_of_value(text, where) == line
 
 
 def test_all_errors_of_a_config_are_in_one_message(tmp_path: Path) -> None:
@@ -535,7 +535,7 @@ def test_what_the_create_calls_say() -> None:
 def test_the_most_that_files_can_cost(sections: dict[str, Any], pages: int, credits: float, dollars: float) -> None:
     """A hundred of them: pages that may be read, at every look, by the rates that are set. Where `target_pages` stands
     alone, no source says that only 5 of them are read: all are reckoned with."""
-    cost = cost_of(100, Settings(**{"job": JOB, **sections}))
+    cost = estimate_cost_max(100, Settings(**{"job": JOB, **sections}))
     assert (cost.pages, cost.credits) == (pages, credits)
     assert cost.dollars == pytest.approx(dollars)
 

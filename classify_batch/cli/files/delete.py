@@ -65,11 +65,11 @@ class DeleteReport:
         self.deleted = self.absent = self.refused = 0
 
     def record_end(self, end: Deleted) -> None:
-        from classify_batch.protocol.sanitize import clean
+        from classify_batch.protocol.sanitize import printable_line
 
         if end.refused is not None:
             self.refused += 1
-            click.echo(f"failed: {end.file_id}: {clean(end.refused)}", err=True)
+            click.echo(f"failed: {end.file_id}: {printable_line(end.refused)}", err=True)
         elif end.there:
             self.deleted += 1
         else:

@@ -80,12 +80,12 @@ class UploadReport:
 
     def print_end(self, end: Uploaded | NotUploaded) -> None:
         from classify_batch.operations.uploads import NotUploaded
-        from classify_batch.protocol.sanitize import clean
+        from classify_batch.protocol.sanitize import printable_line
         from classify_batch.rundir.disk_space import format_bytes
 
         if isinstance(end, NotUploaded):
             self.failed += 1
-            self._progress.print_line(f"failed: {clean(str(end.path))}: {clean(end.reason)}")
+            self._progress.print_line(f"failed: {printable_line(str(end.path))}: {printable_line(end.reason)}")
         else:
             click.echo(end.to_json_line())
             self.sent += end.sent

@@ -91,17 +91,17 @@ def create_job_command(
 
     creation = CreateJobs(settings, transaction_id, print_job)
     source = make_sources(sources) if sources else None
-    run_until_signal(partial(creation.run, file_ids, source, reading), creation.interrupted_error)
+    run_until_signal(partial(creation.create_jobs, file_ids, source, reading), creation.interrupted_error)
     return 0
 
 
 def unprinted_job_error(job: Body, error: Exception, *, pays_again: bool) -> WorldError:
     """A job was created, and paid for, that can't be printed. `pays_again`: the same command would create another."""
     from classify_batch.errors import ExitStatus, WorldError
-    from classify_batch.protocol.sanitize import clean
+    from classify_batch.protocol.sanitize import printable_line
 
     reason = "nobody reads stdout anymore" if isinstance(error, BrokenPipeError) else str(error)
-    job_id = clean(str(job["id"]))
+    job_id = printable_line(str(job["id"]))
     shows = f"`classify-batch jobs get {shlex.quote(job_id)}` shows it; "
     if not pays_again:
         return WorldError(f"{reason}; the job {job_id} was created", hint=shows + "so does the same command")

@@ -17,7 +17,7 @@ from classify_batch.events import (
     RateLimited,
     Stopped,
 )
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 
 
 class EventLines:
@@ -28,7 +28,7 @@ class EventLines:
 
     async def observe(self, event: Event) -> None:
         if (words := describe_event(event)) is not None:
-            self._print_line(f"{time.strftime('%H:%M:%S')} {clean(words)}")
+            self._print_line(f"{time.strftime('%H:%M:%S')} {printable_line(words)}")
 
 
 def describe_event(event: Event) -> str | None:  # noqa: PLR0911 - one return for each kind of event

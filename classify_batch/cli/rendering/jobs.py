@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -66,7 +66,7 @@ def format_value(value: object) -> str:
     """A value on one line, fit for a terminal."""
     if value is None or value == "":
         return _NOTHING
-    return clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return printable_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def format_type(result: Body | None) -> object:
@@ -113,7 +113,7 @@ def make_field_table(body: Body) -> TableOrLines:
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    rows = [(clean(name), line) for name, value in iterate_fields(body) for line in format_field(value)]
+    rows = [(printable_line(name), line) for name, value in iterate_fields(body) for line in format_field(value)]
     before = ""
     for name, line in rows:
         table.add_row(Text("" if name == before else name), Text(line))
@@ -134,9 +134,9 @@ def iterate_fields(body: Body) -> Iterator[tuple[str, Any]]:
 def format_field(value: object) -> list[str]:
     """A field as lines: one for each rule, or for each setting."""
     if isinstance(value, Mapping):
-        return [f"{clean(str(name))} = {format_value(each)}" for name, each in value.items() if each is not None] or [
-            _NOTHING
-        ]
+        return [
+            f"{printable_line(str(name))} = {format_value(each)}" for name, each in value.items() if each is not None
+        ] or [_NOTHING]
     if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
         return [": ".join(format_value(part) for part in type_first(each)) for each in value]
     return [format_value(value)]
@@ -153,4 +153,4 @@ def print_next_page_hint(body: Body) -> None:
     if isinstance(token, str) and token and sys.stdout.isatty():
         from classify_batch.cli.jobs.repeat_command import next_page_command
 
-        click.echo(f"next: {next_page_command(clean(token, len(token)))}", err=True)
+        click.echo(f"next: {next_page_command(printable_line(token, len(token)))}", err=True)

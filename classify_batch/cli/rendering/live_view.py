@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
 from classify_batch.cli.rendering.throughput import Throughput, format_span
 from classify_batch.events import CreateAmbiguous, Event, FilesCommitted, FilesFailed, JobFinished, LimitsChanged
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.disk_space import format_bytes
 from classify_batch.vocabulary import OutcomeKind
 
@@ -143,9 +143,11 @@ class RunView:
         if causes := format_causes_of_429s(progress.limited_per_s, progress.noise_share):
             yield Row("API", [(cause, YELLOW) for cause in causes], 4)
         if self._limits_changed is not None:
-            yield Row("limits", [(clean(self._limits_changed), "")], 2, cut=True)
+            yield Row("limits", [(printable_line(self._limits_changed), "")], 2, cut=True)
         for at, (message, count) in enumerate(list(reversed(self._errors.items()))[:ERRORS_SHOWN_MAX]):
-            yield Row("" if at else "errors", [(f"{count:,} × {clean(message)}", RED)], 5 if at == 0 else 1, cut=True)
+            yield Row(
+                "" if at else "errors", [(f"{count:,} × {printable_line(message)}", RED)], 5 if at == 0 else 1, cut=True
+            )
 
     def _job_phrases(self, progress: Progress) -> Iterator[Phrase]:
         slots = f" of {progress.slots:,}" if progress.slots <= SLOTS_SHOWN_MAX else ""
@@ -162,7 +164,9 @@ class RunView:
     def _wait_phrases(self, progress: Progress) -> list[Phrase]:
         waits = [(words, YELLOW) for words in wait_reasons(progress)]
         if progress.ambiguous and self._ambiguous_reason:
-            waits.append((clean(f"looking for jobs whose create was not answered ({self._ambiguous_reason})"), YELLOW))
+            waits.append(
+                (printable_line(f"looking for jobs whose create was not answered ({self._ambiguous_reason})"), YELLOW)
+            )
         return waits
 
 
@@ -198,7 +202,7 @@ def wait_reasons(progress: Progress) -> list[str]:
     """What the run waits for, and why."""
     reasons = []
     if progress.stopping:
-        reasons.append(f"stopping: {clean(progress.stopping)}")
+        reasons.append(f"stopping: {printable_line(progress.stopping)}")
     if progress.paused:
         reasons.append("paused: `tune --resume` goes on")
     if progress.waiting_s >= 1:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from classify_batch.cli.rendering.summary import format_run_summary
 from classify_batch.errors import EXIT_STATUS_MEANINGS, ExitStatus
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 
 if TYPE_CHECKING:
     from classify_batch.run_records import StartKeys
@@ -79,7 +79,7 @@ def _format_messages(status: Manifest) -> Iterator[str]:
         return
     yield "messages" if read >= failed else f"messages    of the first {read:,} of {failed:,} failures"
     for each in messages[:MESSAGES_SHOWN]:
-        yield f"  {each['files']:>10,}  {clean(each['code'], 30)}: {clean(each['message'], 200)}"
+        yield f"  {each['files']:>10,}  {printable_line(each['code'], 30)}: {printable_line(each['message'], 200)}"
     if len(messages) > MESSAGES_SHOWN:
         yield f"  … and {len(messages) - MESSAGES_SHOWN} more"
 
@@ -106,15 +106,15 @@ def _format_times(status: Manifest) -> Iterator[str]:
 
 
 def _format_start(start: StartKeys, *, at_work: bool) -> str:
-    who = f"process {start['pid']} on {clean(start['host'] or '')}" if start["host"] else "a process"
+    who = f"process {start['pid']} on {printable_line(start['host'] or '')}" if start["host"] else "a process"
     began = _to_second(start["started_at"])
-    version = f", {clean(start['version'], 40)}" if start["version"] else ""
-    version += f", account {clean(account)}" if (account := start.get("account")) is not None else ""
+    version = f", {printable_line(start['version'], 40)}" if start["version"] else ""
+    version += f", account {printable_line(account)}" if (account := start.get("account")) is not None else ""
     if start["stopped_at"]:
         ended = _to_second(start["stopped_at"])
         same_day = ended[:10] == began[:10]
         end = f"to {ended[11:] if same_day else ended}, status {start['exit_status']}"
-        end += f": {clean(start['reason'], 120)}" if start["reason"] else ""
+        end += f": {printable_line(start['reason'], 120)}" if start["reason"] else ""
     else:
         end = "at work" if at_work else "ended without a word (killed, or the machine stopped)"
     return f"{began} {end} ({who}{version})"
@@ -122,7 +122,7 @@ def _format_start(start: StartKeys, *, at_work: bool) -> str:
 
 def _to_second(text: str) -> str:
     """An RFC 3339 time without fractions of a second."""
-    return f"{clean(text)[:19]}Z"
+    return f"{printable_line(text)[:19]}Z"
 
 
 def _format_percentiles(values: Percentiles) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.manifest_json import Manifest, ShardKeys
 from classify_batch.rundir.percentages import format_percentage
 from classify_batch.vocabulary import NOISE_SHARE, RunState
@@ -86,7 +86,9 @@ def format_count_table(title: str, rows: Mapping[str, int], total: int) -> list[
         return []
     ranked = sorted(rows.items(), key=lambda row: -row[1])
     shown = ranked[:TYPES_SHOWN_MAX]
-    lines = [title] + [f"  {clean(name, 50):<22}{count:>12,}{format_share(count, total)}" for name, count in shown]
+    lines = [title] + [
+        f"  {printable_line(name, 50):<22}{count:>12,}{format_share(count, total)}" for name, count in shown
+    ]
     if len(ranked) > TYPES_SHOWN_MAX:
         lines.append(f"  … and {len(ranked) - TYPES_SHOWN_MAX} more")
     return lines

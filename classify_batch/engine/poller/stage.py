@@ -22,7 +22,7 @@ from classify_batch.lifecycle import Finished
 from classify_batch.limits import Gate
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import Job, JobPage, JobView
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.vocabulary import JobStatus
 
 PAGE_SIZE = 100
@@ -220,7 +220,7 @@ class Poller:
             return
         if view.finished:
             job, duration_s = self._take_finished(view)
-            message = None if view.error_message is None else clean(view.error_message)
+            message = None if view.error_message is None else printable_line(view.error_message)
             self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
             # The slot is freed before the send, which waits where the collectors are behind.
             self._slots.release()

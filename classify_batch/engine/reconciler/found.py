@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from classify_batch.file_keys import file_key
 from classify_batch.lifecycle import after_missing, remainder
 from classify_batch.model import Answer, AnsweredFile, Answers, Attempt, Failure, JobView, Part
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.vocabulary import FailureCode
 
 
@@ -82,7 +82,7 @@ def answered_file(file_id: str, answer: Answer, view: JobView) -> AnsweredFile:
 
 def not_answered_failure(position: int, jobs: Sequence[str], withheld: str) -> Failure:
     """Names a job that held the file: `--retry-failed` looks at it again first."""
-    names = ", ".join(map(clean, jobs[:3]))
+    names = ", ".join(map(printable_line, jobs[:3]))
     words = withheld or f"no answer in the jobs that held it ({names})"
     return Failure(position, FailureCode.NOT_ANSWERED, words, jobs[0])
 

@@ -24,7 +24,7 @@ from classify_batch.errors import ApiError, Verdict
 from classify_batch.lifecycle import Adopted
 from classify_batch.limits.retry import Backoff, retry_transient
 from classify_batch.model import AmbiguousCreate, Answers, Attempt, Job, JobView
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.vocabulary import Kind
 
 CANDIDATE_CALLS_AT_ONCE = 8
@@ -309,7 +309,7 @@ class Reconciler:
                 found = await self._read_all_answers(jobs)
                 # Decided once more: what was just read is evidence, too.
                 if found is not None and self._evidence.decide_for_attempt(ambiguous, anyio.current_time()) == decision:
-                    words = clean(self._list_error or decision.why) if isinstance(decision, GiveUp) else ""
+                    words = printable_line(self._list_error or decision.why) if isinstance(decision, GiveUp) else ""
                     self._end_with_found_jobs(ambiguous, found, words)
             case SendAgain() if self._shutdown.cancelling and self._api.idempotent:
                 if self._evidence.is_absence_proven(ambiguous):

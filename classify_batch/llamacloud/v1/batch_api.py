@@ -36,7 +36,7 @@ class ApiV1(BatchApi):
         return None
 
     async def create(self, attempt: Attempt, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
-        body = v1.make_create_body(self._specs.of(attempt.part), attempt.api_ids)
+        body = v1.make_create_body(self._specs.spec_of_part(attempt.part), attempt.api_ids)
         return await self._send_create(body, about_to_send)
 
     async def list_page(

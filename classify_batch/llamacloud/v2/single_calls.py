@@ -23,7 +23,7 @@ from classify_batch.llamacloud.single_calls import (
 )
 from classify_batch.protocol import v2
 from classify_batch.protocol.answers import ResultsPage, rules_of_job
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.settings.job_spec import JobSpec
 from classify_batch.vocabulary import ANSWERED_STATUSES, FINISHED_STATUSES, JobStatus
 
@@ -128,7 +128,9 @@ def require_same_create(job: v2.Job, spec: JobSpec, create_request: CreateReques
 
 
 def raise_transaction_taken(create_request: CreateRequest, job: v2.Job, what: str) -> NoReturn:
-    words = f"the transaction ID {create_request.transaction_id!r} belongs to the job {clean(job.id)}, made {what}"
+    words = (
+        f"the transaction ID {create_request.transaction_id!r} belongs to the job {printable_line(job.id)}, made {what}"
+    )
     hint = "leave --transaction-id out, or choose another; nothing was made"
     raise ApiError("create", Verdict.PERSON, f"create: {words}", hint=hint)
 

@@ -117,7 +117,7 @@ def assess_cost(size: PlanSize, settings: Settings) -> Iterator[Finding]:
 
 def assess_disk_space(size: PlanSize, free: FreeSpace | None) -> Iterator[Finding]:
     """Whether the run may fill the disk."""
-    if words := describe_missing_space(size.disk.bytes, free):
+    if words := describe_missing_space(size.disk.total_bytes, free):
         yield Finding(Severity.WARNING, "disk_space", words, NO_SPACE_HINT)
 
 

@@ -52,8 +52,8 @@ from classify_batch.operations.folder_request import (
     refuse_globs,
 )
 from classify_batch.operations.own_task import run_in_own_task
-from classify_batch.protocol.sanitize import clean
-from classify_batch.rundir.cost import cost_of
+from classify_batch.protocol.sanitize import printable_line
+from classify_batch.rundir.cost import estimate_cost_max
 from classify_batch.rundir.disk_space import FreeSpace, free_disk_space
 from classify_batch.settings import Settings
 from classify_batch.streams.closing import closing
@@ -302,7 +302,7 @@ class InputReader:
         hint = "what the project has already isn't uploaded again"
         self.findings.append(Finding(Severity.NOTE, "folder", words, hint))
         if scan.unfit:
-            paths = tuple(clean(f"{path}: {why}") for path, why in scan.unfit_examples[:3])
+            paths = tuple(printable_line(f"{path}: {why}") for path, why in scan.unfit_examples[:3])
             hint = "mend them, or leave them out with --exclude"
             message = "files can't be uploaded, and will fail as not_uploadable"
             self.findings.append(Finding(Severity.WARNING, "not_uploadable", message, hint, scan.unfit, paths))
@@ -361,6 +361,6 @@ class InputReader:
         for lookup in self._lookups:
             self.findings += lookup.findings()
         if self.size is not None and self._settings is not None:
-            cost = cost_of(self.size.files, self._settings, parse_jobs=self._parse_jobs.found_count)
+            cost = estimate_cost_max(self.size.files, self._settings, parse_jobs=self._parse_jobs.found_count)
             self.size = replace(self.size, cost=cost)
             self.findings += assess_cost(self.size, self._settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil
 
-from classify_batch.rundir.cost import Cost, cost_of
+from classify_batch.rundir.cost import Cost, estimate_cost_max
 from classify_batch.rundir.disk_space import DiskSpace, estimate_disk_space
 from classify_batch.settings import Settings
 
@@ -83,7 +83,7 @@ def estimate_size(
         least_s=least_s,
         follows_from=follows_from,
         times_a_job=chunks / limits.jobs_in_flight if limits.jobs_in_flight else 0.0,
-        cost=cost_of(files, settings),
+        cost=estimate_cost_max(files, settings),
         disk=estimate_disk_space(files, chunks, settings, id_bytes=id_bytes, carried_bytes=carried_bytes),
         uploads=uploads,
     )

@@ -107,7 +107,7 @@ async def connect_with_key(settings: Settings, account: Account | None, stack: A
             raise NoKeyError(str(error), hint=error.hint) from None
     embedded = settings.api.base_url == SANDBOX
     path = Path(stack.enter_context(TemporaryDirectory(prefix="classify-batch-"))) if embedded else Path()
-    client, _ = await RunResources(settings, key, path, SystemClock(), stack).connect()
+    client, _ = await RunResources(settings, key, path, SystemClock(), stack).connect_client()
     api = make_api(settings, client, "check")
     # The cheapest call that needs the key. It also shows the server's clock, with which expiry times are compared.
     await retry_transient(partial(api.list_page, page_size=1), calls_max=CALLS_MAX)

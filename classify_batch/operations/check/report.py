@@ -95,7 +95,7 @@ def summarize_report(report: Report) -> Mapping[str, object]:
         },
         "disk": None
         if size is None
-        else {"bytes": size.disk.bytes, "free_bytes": None if report.free is None else report.free.bytes},
+        else {"bytes": size.disk.total_bytes, "free_bytes": None if report.free is None else report.free.bytes},
         "looked_up": report.looked_up,
         "findings": [
             {

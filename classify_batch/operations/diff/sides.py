@@ -91,7 +91,7 @@ async def read_side(
 
 async def read_planned_files(store: RunStore, run: RunFile, planned: OutcomeBuckets) -> None:
     plan = PlanReader(store, run.first_chunk)
-    await plan.scan(run.plan_sha256)
+    await plan.scan_whole_file(run.plan_sha256)
     async with closing(plan.file_id_batches()) as batches:
         async for file_ids in batches:
             planned.add_records([(file_id, WAITING, None) for file_id in file_ids])

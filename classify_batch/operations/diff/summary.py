@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from classify_batch.operations.diff.changes import CHANGES, Change, Confidence, Diff
 from classify_batch.operations.open_run import OpenedRun
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.identity import IDENTITY, differing_parts
 from classify_batch.rundir.manifest_json import counts_of
 from classify_batch.rundir.percentages import format_percentage
@@ -137,7 +137,7 @@ def identity_differences(found: Diff) -> dict[str, BeforeAfter]:
     """Everything in which the runs' settings differ, by its key in run.json; the files themselves are compared."""
     before, after = identity_of_run(found.before.run), identity_of_run(found.after.run)
     return {
-        part.key: {"before": part.value_in(before), "after": part.value_in(after)}
+        part.key: {"before": part.read_value(before), "after": part.read_value(after)}
         for part in differing_parts(before, after)
     }
 
@@ -156,7 +156,7 @@ def mean_confidences(sums: Confidence) -> MeanConfidences:
 
 
 def format_run(title: str, run: RunSummary) -> Iterator[str]:
-    yield f"{title:<12}{clean(run['run_dir'])}"
+    yield f"{title:<12}{printable_line(run['run_dir'])}"
     done = sum(run["counts"].values())
     yield f"            {run['state']}: {done:,} of {run['files']:,} files have their outcome"
 
@@ -165,7 +165,7 @@ def format_differences(differs: Mapping[str, BeforeAfter]) -> Iterator[str]:
     for name, values in differs.items():
         before, after = values["before"], values["after"]
         change = format_rule_changes(before, after) if name == "rules" else format_setting_change(before, after)
-        words = clean(f"{_SETTING_NAMES[name]}: {change}", _LINE_CHARACTERS * _DIFFERENCE_LINES_MAX)
+        words = printable_line(f"{_SETTING_NAMES[name]}: {change}", _LINE_CHARACTERS * _DIFFERENCE_LINES_MAX)
         # In several lines rather than cut: what a setting is now stands last.
         lines = wrap(words, _LINE_CHARACTERS, break_on_hyphens=False, max_lines=_DIFFERENCE_LINES_MAX, placeholder=" …")
         yield from (f"{'' if number else 'differs':<12}{line}" for number, line in enumerate(lines))
@@ -211,7 +211,7 @@ def format_type_changes(pairs: Sequence[TypeChange]) -> Iterator[str]:
     if pairs:
         yield "types"
     for pair in pairs[:PAIRS_SHOWN_MAX]:
-        before, after = (clean(side, _NAME_CHARACTERS) for side in (pair["before"], pair["after"]))
+        before, after = (printable_line(side, _NAME_CHARACTERS) for side in (pair["before"], pair["after"]))
         yield f"  {before:<{_NAME_CHARACTERS}} -> {after:<{_NAME_CHARACTERS}}{pair['files']:>12,}"
     if len(pairs) > PAIRS_SHOWN_MAX:
         yield f"  … and {len(pairs) - PAIRS_SHOWN_MAX} more pairs"

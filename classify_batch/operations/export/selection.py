@@ -49,7 +49,7 @@ class Selection:
             return self.only is None or line.outcome == self.only.value
         if line.type is None:
             return False
-        return self.triage.accepts(line.type, line.confidence) is (self.only is Only.ACCEPTED)
+        return self.triage.accepts_answer(line.type, line.confidence) is (self.only is Only.ACCEPTED)
 
 
 def make_selection(only: Only | None, run: RunFile, where: str) -> Selection:

@@ -69,7 +69,7 @@ class CreateJobs:
         self._in_flight: CreateRequest | None = None
         self._created = 0
 
-    async def run(
+    async def create_jobs(
         self, file_ids: Sequence[str], source: SourceSpec | None = None, reading: Reading | None = None
     ) -> None:
         """Creates a job of `file_ids` and what `source` holds, on v2 a job for each file. Repeated IDs are sent once.

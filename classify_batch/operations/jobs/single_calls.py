@@ -80,7 +80,7 @@ async def connect_client(settings: Settings) -> AsyncIterator[ApiClient]:
     """The client of a single call; closed at the end of the block."""
     async with AsyncExitStack() as stack:
         resources = RunResources(settings, read_api_key(settings), Path(), SystemClock(), stack)
-        client, _ = await resources.connect()
+        client, _ = await resources.connect_client()
         with ending_single_call():
             yield client
 

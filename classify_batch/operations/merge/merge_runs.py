@@ -42,7 +42,7 @@ from classify_batch.ports import Clock, RunPlace, RunStore
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.rundir.manifest_json import Manifest, exit_status_of, manifest_of, write_manifest
 from classify_batch.rundir.next_step import tolerated_percentage
-from classify_batch.rundir.opened_run import RunOnDisk, mend, read_run
+from classify_batch.rundir.opened_run import RunOnDisk, cut_off_tails, read_run
 from classify_batch.rundir.plan import write_plan
 from classify_batch.rundir.run_json import MergedRun, Reused, RunFile, create_run_file, identity_of_run, merged_run_file
 from classify_batch.settings import TriageSettings
@@ -211,7 +211,7 @@ class _CopiedAnswers:
         copied = []
         for start in range(0, len(lines), FILES_PER_JOB_MAX):
             end = start + FILES_PER_JOB_MAX
-            self._chunks.add(file_ids[start:end])
+            self._chunks.add_ids(file_ids[start:end])
             copied.append(copy_lines(lines[start:end], self._count, source.run.run.run_id))
             self._count += 1
         data = b"".join(copied)
@@ -238,7 +238,7 @@ class _CopiedAnswers:
 
 
 async def _plan_chunks(answered: Spool, runs: Sequence[EarlierRun]) -> AsyncGenerator[Sequence[str], None]:
-    for file_ids in answered.replay():
+    for file_ids in answered.replay_ids():
         yield file_ids
     async with closing(_failed_chunks(runs)) as chunks:
         async for _, _, failed_ids in chunks:
@@ -283,7 +283,7 @@ async def _write_failures(store: RunStore, found: RunOnDisk, runs: Sequence[Earl
     """Commits the failures that aren't yet, and ends the run. Only for the lock's holder."""
     clock, run, snapshot = SystemClock(), found.run, found.snapshot
     started_at_s = clock.wall_s()
-    await mend(store, found)
+    await cut_off_tails(store, found)
     journal = JournalWriter(store, snapshot, clock)
     opened = {"run_sha256": found.run_sha256, "limits": run.settings.get("limits", {}), **process_here()}
     journal.record_about_run(Kind.OPENED, cast(Opened, opened))

@@ -21,7 +21,7 @@ from typing import Any
 from classify_batch.clock import from_iso
 from classify_batch.operations.report.spans import Span, SpanTotals
 from classify_batch.ports import RunStore
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import EARLIER_EVENTS_JSONL, EVENTS_JSONL, WaitReason
 
@@ -72,7 +72,7 @@ class EventTotals:
     def spans(self) -> list[Span]:
         return [span for totals in self.kinds.values() for span in totals.spans]
 
-    def add(self, line: bytes) -> None:
+    def add_line(self, line: bytes) -> None:
         """Adds a line of the log, if it is an event that is known."""
         try:
             event = json.loads(line)
@@ -83,14 +83,14 @@ class EventTotals:
         self.found = True
         at_s = from_iso(str(event.get("at")))
         if event.get("event") == "started":
-            self.finish()
+            self.end_open_spans()
         self._last_s = self._last_s if at_s is None else at_s
         self._add_event(event)
 
-    def finish(self) -> None:
+    def end_open_spans(self) -> None:
         """What hasn't ended by now ended with its process."""
         for kind, from_s in self._open.items():
-            self.kinds[kind].add(Span(kind, from_s, max(from_s, self._last_s)))
+            self.kinds[kind].add_span(Span(kind, from_s, max(from_s, self._last_s)))
         self._open.clear()
 
     def _add_event(self, event: dict[str, Any]) -> None:
@@ -104,11 +104,11 @@ class EventTotals:
             case "create_ambiguous":
                 self.ambiguous += 1
             case "warning":
-                message = clean(str(event.get("message") or ""))
+                message = printable_line(str(event.get("message") or ""))
                 if message in self.warnings or len(self.warnings) < _MESSAGES_MAX:
                     self.warnings[message] += 1
             case "stopped":
-                self.finish()
+                self.end_open_spans()
 
     def _add_span(self, kind: str, event: dict[str, Any]) -> None:
         from_s, to_s = from_iso(str(event.get("from"))), from_iso(str(event.get("to")))
@@ -118,7 +118,7 @@ class EventTotals:
             self._open[kind] = from_s
         elif to_s is not None and to_s >= from_s:
             self._open.pop(kind, None)
-            self.kinds[kind].add(Span(kind, from_s, to_s))
+            self.kinds[kind].add_span(Span(kind, from_s, to_s))
             answers = event.get("answers")
             self.answers_429 += answers if isinstance(answers, int) else 0
 
@@ -134,7 +134,9 @@ class EventTotals:
         words = ", ".join(f"{name} = {value}" for name, value in changes.items())
         if words:
             how = "the API allows" if found else "set by tune:"
-            insort(self.marks, Mark(self._last_s, clean(f"{self._of_shard}{how} {words}")), key=attrgetter("at_s"))
+            insort(
+                self.marks, Mark(self._last_s, printable_line(f"{self._of_shard}{how} {words}")), key=attrgetter("at_s")
+            )
             del self.marks[MARKS_MAX:]
 
 
@@ -148,8 +150,8 @@ async def read_event_log(store: RunStore, totals: EventTotals, shard: int | None
                 async for block in blocks:
                     *lines, rest = (rest + block).split(b"\n")
                     for line in lines:
-                        totals.add(line)
+                        totals.add_line(line)
                     rest = rest if len(rest) <= _LINE_BYTES_MAX else b""
         except FileNotFoundError:
             continue
-    totals.finish()
+    totals.end_open_spans()

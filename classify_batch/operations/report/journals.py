@@ -26,13 +26,15 @@ async def read_journals(parts: Sequence[RunOnDisk]) -> AsyncIterator[tuple[Entry
     """All lines of the journals, each with its shard; None where the run has no shards."""
     block_bytes = max(_BLOCK_BYTES_MIN, min(_BLOCK_BYTES_MAX, _HELD_BYTES // max(1, len(parts))))
     journals = [_Journal(part, block_bytes) for part in parts]
-    heads = [(at_s, number) for number, journal in enumerate(journals) if (at_s := await journal.advance()) is not None]
+    heads = [
+        (at_s, number) for number, journal in enumerate(journals) if (at_s := await journal.advance_line()) is not None
+    ]
     heapq.heapify(heads)
     while heads:
         _, number = heads[0]
         journal = journals[number]
         yield journal.entry, journal.shard
-        if (at_s := await journal.advance()) is None:
+        if (at_s := await journal.advance_line()) is None:
             heapq.heappop(heads)
         else:
             heapq.heapreplace(heads, (at_s, number))
@@ -55,7 +57,7 @@ class _Journal:
         self._offset = 0
         self.shard = None if part.run.shard is None else part.run.shard["index"]
 
-    async def advance(self) -> float | None:
+    async def advance_line(self) -> float | None:
         """Goes to the next line, and returns its time; None behind the last one."""
         while (found := next(self._entries, None)) is None:
             end = min(self._part.journal_end, self._offset + self._block_bytes)
@@ -65,7 +67,7 @@ class _Journal:
             if not block:
                 return None
             self._offset += len(block)
-            self._entries = self._reader.feed(block)
+            self._entries = self._reader.read_block(block)
             await checkpoint()
         self.entry = found[0]
         return self.entry.at_s

@@ -38,11 +38,11 @@ def next_commands(run: RunFile, manifest: Manifest, run_dir: Path) -> list[NextC
         found.append(NextCommand(f"Try {retry:,} failed files again", again))
     folder = run_dir
     if counts["failed"]:
-        found.append(_export("failed", "List the failed files", folder))
+        found.append(_export_command("failed", "List the failed files", folder))
     if (manifest.get("triage") or {}).get("review"):
-        found.append(_export("review", "List the answers that a person should look at", folder))
+        found.append(_export_command("review", "List the answers that a person should look at", folder))
     if counts["unmatched"]:
-        found.append(_export("unmatched", "List the files that no rule matched", folder))
+        found.append(_export_command("unmatched", "List the files that no rule matched", folder))
     if state == "complete":
         found.append(NextCommand("All answers as a table", command_of("export", folder, folder / "all.csv")))
         found.append(NextCommand("Prove that no file is lost or altered", command_of("verify", folder)))
@@ -58,5 +58,5 @@ def compare_commands(before: Path, after: Path) -> list[NextCommand]:
     ]
 
 
-def _export(only: str, purpose: str, run_dir: Path) -> NextCommand:
+def _export_command(only: str, purpose: str, run_dir: Path) -> NextCommand:
     return NextCommand(purpose, command_of("export", run_dir, run_dir / f"{only}.csv", "--only", only))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from classify_batch.model import Carried
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.committed_outcomes import OutcomeLine
 from classify_batch.settings.sections import TriageSettings
 from classify_batch.vocabulary import FURTHER_PATHS, OutcomeKind
@@ -79,7 +79,7 @@ class OutcomeTotals:
     _unmatched: list[Example] = field(default_factory=list)
     _unmatched_count: int = 0
 
-    def add(self, lines: Iterable[ReportLine]) -> None:
+    def add_lines(self, lines: Iterable[ReportLine]) -> None:
         """Adds outcomes."""
         for line in lines:
             if line.outcome == OutcomeKind.CLASSIFIED:
@@ -93,7 +93,7 @@ class OutcomeTotals:
 
     @property
     def lists_classified(self) -> bool:
-        """Whether `weakest` has every classified file; else only the weakest."""
+        """Whether `weakest_answers` has every classified file; else only the weakest."""
         return self._classified <= LISTED_MAX
 
     @property
@@ -101,7 +101,7 @@ class OutcomeTotals:
         """Whether `unmatched` has every unmatched file; else only the first few."""
         return self._unmatched_count <= LISTED_MAX
 
-    def weakest(self) -> list[Example]:
+    def weakest_answers(self) -> list[Example]:
         """The answers with the lowest confidence, the lowest first; all, where there are few, and then by name."""
         if self.lists_classified:
             return [example for _, _, example in sorted(self._weakest, key=lambda each: (-each[0], each[2].name))]
@@ -128,7 +128,7 @@ class OutcomeTotals:
             confidence = None
         else:
             bins[min(CONFIDENCE_BINS - 1, int(confidence * CONFIDENCE_BINS))] += 1
-        if self.triage is not None and not self.triage.accepts(line.type or "", line.confidence):
+        if self.triage is not None and not self.triage.accepts_answer(line.type or "", line.confidence):
             self.review_types[kind] += 1
         if self.keeps_examples:
             self._keep_if_weak(line, -1.0 if confidence is None else confidence)
@@ -143,7 +143,7 @@ class OutcomeTotals:
     def _add_failed(self, line: ReportLine) -> None:
         message = ""
         if self.keeps_examples:
-            message = clean(mask_ids(line), _WORDS_CHARACTERS)
+            message = printable_line(mask_own_ids(line), _WORDS_CHARACTERS)
         key = line.code or "", message
         if key not in self.failures and len(self.failures) >= MESSAGES_MAX:
             key = line.code or "", OTHER_MESSAGES
@@ -152,24 +152,26 @@ class OutcomeTotals:
         group = self.failures.setdefault(key, FailureGroup(*key))
         group.files += 1
         if self.keeps_examples and len(group.examples) < EXAMPLES_MAX:
-            group.examples.append(name_of(line))
+            group.examples.append(name_for_person(line))
 
 
-def mask_ids(line: ReportLine) -> str:
+def mask_own_ids(line: ReportLine) -> str:
     """Why a file failed, without its own IDs: else every message would be another."""
     message = (line.message or "").replace(line.file_id, "FILE_ID")
     return message.replace(line.job_id, "JOB_ID") if line.job_id else message
 
 
 def make_example(line: ReportLine) -> Example:
-    return Example(name_of(line), line.type or "", line.confidence, clean(line.reasoning or "", _WORDS_CHARACTERS))
+    return Example(
+        name_for_person(line), line.type or "", line.confidence, printable_line(line.reasoning or "", _WORDS_CHARACTERS)
+    )
 
 
-def name_of(line: ReportLine) -> str:
+def name_for_person(line: ReportLine) -> str:
     """By what a person knows the file: its carried path or name, else its file ID."""
     carried = line.carried if isinstance(line.carried, list) else [line.carried or {}]
     names = [str(name) for each in carried if (name := each.get("path") or each.get("name"))]
     counts = (each[FURTHER_PATHS] for each in carried if set(each) == {FURTHER_PATHS})
     others = len(names) - 1 + sum(count for count in counts if isinstance(count, int))
     more = f" (and {others:,} more)" if others > 0 else ""
-    return clean(names[0] if names else line.file_id, _NAME_CHARACTERS) + more
+    return printable_line(names[0] if names else line.file_id, _NAME_CHARACTERS) + more

@@ -20,10 +20,10 @@ from classify_batch.operations.report.pictures import (
     Bar,
     draw_bins,
     draw_processes,
-    draw_run,
+    draw_run_over_time,
 )
 from classify_batch.operations.report.run_report import RunReport
-from classify_batch.protocol.sanitize import clean
+from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.manifest_json import Manifest
 from classify_batch.vocabulary import RunState
 
@@ -87,13 +87,13 @@ def _values_of(report: RunReport) -> dict[str, object]:
         "meaning": EXIT_STATUS_MEANINGS[ExitStatus(status)] if status in set(ExitStatus) else "",
         "shards": report.shards,
         "shard_bars": {} if report.shards is None else _shard_bars(report),
-        "running": _running(manifest),
-        "over_time": draw_run(timeline, report.events),
+        "running": _count_running(manifest),
+        "over_time": draw_run_over_time(timeline, report.events),
         "durations": [(f"{100 * share:.0f} %", timeline.duration_s(share)) for share in (0.5, 0.95, 0.99)],
     }
 
 
-def _running(manifest: Manifest) -> int:
+def _count_running(manifest: Manifest) -> int:
     """How many processes are at work, of those that a journal names."""
     if "shards" not in manifest:
         return int(manifest["state"] == RunState.RUNNING)
@@ -171,7 +171,7 @@ def format_longer(before_s: float, after_s: float) -> str:
 
 def format_words(words: object) -> str:
     """Words from outside: one line of printable characters, and not many."""
-    return clean(str(words), _WORDS_CHARACTERS)
+    return printable_line(str(words), _WORDS_CHARACTERS)
 
 
 def format_path(path: object) -> str:

@@ -88,7 +88,7 @@ class TimePictures:
     last: str
 
 
-def draw_run(timeline: Timeline, events: EventTotals) -> TimePictures | None:
+def draw_run_over_time(timeline: Timeline, events: EventTotals) -> TimePictures | None:
     """Everything over time; None of a run in which nothing has happened yet."""
     if timeline.start_s is None:
         return None
@@ -96,13 +96,13 @@ def draw_run(timeline: Timeline, events: EventTotals) -> TimePictures | None:
     per_minute = 60 / timeline.width_s
     marks = [Bar(scale.x(mark.at_s), 0.0, BAND_WIDTH_MIN, HEIGHT, mark.words) for mark in events.marks]
     return TimePictures(
-        _draw(timeline, [bucket.files * per_minute for bucket in timeline.buckets], "files a minute"),
-        _draw(timeline, [bucket.in_flight_max or 0 for bucket in timeline.buckets], "jobs in flight"),
-        _lanes(timeline, events, scale),
+        _draw_bars(timeline, [bucket.files * per_minute for bucket in timeline.buckets], "files a minute"),
+        _draw_bars(timeline, [bucket.in_flight_max or 0 for bucket in timeline.buckets], "jobs in flight"),
+        _make_lanes(timeline, events, scale),
         marks,
-        list(_ticks(scale)),
-        _moment(timeline.start_s),
-        _moment(timeline.end_s),
+        list(_make_ticks(scale)),
+        _format_time(timeline.start_s),
+        _format_time(timeline.end_s),
     )
 
 
@@ -122,7 +122,7 @@ def draw_bins(bins: Sequence[int], width: float = 160.0, height: float = 24.0) -
     ]
 
 
-def round_up(value: float) -> float:
+def round_up_for_axis(value: float) -> float:
     """The next 1, 2, 3, 4, 5, 6 or 8 with zeros behind: its half is as easy to read."""
     if value <= 0:
         return 1.0
@@ -141,9 +141,9 @@ class _Scale:
         return round(min(WIDTH, max(0.0, (at_s - self.start_s) * WIDTH / self.span_s)), 2)
 
 
-def _draw(timeline: Timeline, values: Sequence[float], unit: str) -> Picture:
+def _draw_bars(timeline: Timeline, values: Sequence[float], unit: str) -> Picture:
     most = max(values, default=0.0)
-    top, start_s = round_up(most), timeline.start_s or 0.0
+    top, start_s = round_up_for_axis(most), timeline.start_s or 0.0
     step = WIDTH / max(1, len(values))
     bars = [
         Bar(
@@ -151,7 +151,7 @@ def _draw(timeline: Timeline, values: Sequence[float], unit: str) -> Picture:
             round(HEIGHT - (size := max(0.5, HEIGHT * value / top)), 2),
             round(max(0.5, step - (0.5 if step > 2 else 0)), 2),
             round(size, 2),
-            f"{_moment(start_s + number * timeline.width_s)}: {value:,.0f} {unit}",
+            f"{_format_time(start_s + number * timeline.width_s)}: {value:,.0f} {unit}",
         )
         for number, value in enumerate(values)
         if value
@@ -159,8 +159,8 @@ def _draw(timeline: Timeline, values: Sequence[float], unit: str) -> Picture:
     return Picture(bars, most, top)
 
 
-def _lanes(timeline: Timeline, events: EventTotals, scale: _Scale) -> list[Lane]:
-    worked = timeline.at_work()
+def _make_lanes(timeline: Timeline, events: EventTotals, scale: _Scale) -> list[Lane]:
+    worked = timeline.spans_at_work()
     stops = [
         (Span(NO_PROCESS, before.to_s, after.from_s), before.kind)
         for before, after in pairwise(worked.spans)
@@ -170,7 +170,7 @@ def _lanes(timeline: Timeline, events: EventTotals, scale: _Scale) -> list[Lane]
     found += [
         (kind, totals.seconds, [(span, LANES[kind]) for span in totals.spans]) for kind, totals in events.kinds.items()
     ]
-    lanes = [Lane(kind, LANES[kind], seconds, _bands(spans, scale)) for kind, seconds, spans in found if spans]
+    lanes = [Lane(kind, LANES[kind], seconds, _make_bands(spans, scale)) for kind, seconds, spans in found if spans]
     return sorted(lanes, key=lambda lane: list(LANES).index(lane.kind))
 
 
@@ -179,7 +179,9 @@ def draw_processes(timeline: Timeline, shard: int) -> list[Bar]:
     if timeline.start_s is None:
         return []
     scale = _Scale(timeline.start_s, timeline.width_s * max(1, len(timeline.buckets)))
-    return _bands([(each.as_span(), _how_it_ended(each)) for each in timeline.processes if each.shard == shard], scale)
+    return _make_bands(
+        [(each.as_span(), _how_it_ended(each)) for each in timeline.processes if each.shard == shard], scale
+    )
 
 
 def _how_it_ended(process: Process) -> str:
@@ -188,18 +190,18 @@ def _how_it_ended(process: Process) -> str:
     return "stopped" if process.exit_status is None else f"exit status {process.exit_status}"
 
 
-def _bands(spans: Sequence[tuple[Span, str]], scale: _Scale) -> list[Bar]:
+def _make_bands(spans: Sequence[tuple[Span, str]], scale: _Scale) -> list[Bar]:
     bars = []
     for span, words in spans:
         left, right = scale.x(span.from_s), scale.x(span.to_s)
         left = min(left, WIDTH - BAND_WIDTH_MIN)  # what came after the journal's last line stands at the end
         width = round(max(BAND_WIDTH_MIN, right - left), 2)
-        said = f"{words}: {_moment(span.from_s)} to {_moment(span.to_s)} ({span.to_s - span.from_s:,.0f} s)"
+        said = f"{words}: {_format_time(span.from_s)} to {_format_time(span.to_s)} ({span.to_s - span.from_s:,.0f} s)"
         bars.append(Bar(left, 0.0, width, LANE_HEIGHT, said))
     return bars
 
 
-def _ticks(scale: _Scale) -> Iterator[Tick]:
+def _make_ticks(scale: _Scale) -> Iterator[Tick]:
     """Round times of the day, and the date in the place of midnight."""
     days = math.ceil(scale.span_s / (TICKS_MAX * _DAY_S)) * _DAY_S
     step_s = next((step for step in _TICK_STEPS_S if scale.span_s / step <= TICKS_MAX), days)
@@ -210,5 +212,5 @@ def _ticks(scale: _Scale) -> Iterator[Tick]:
         yield Tick(round(100 * scale.x(at_s) / WIDTH, 2), time if at_s % _DAY_S else date)
 
 
-def _moment(at_s: float) -> str:
+def _format_time(at_s: float) -> str:
     return to_iso(at_s)[:19].replace("T", " ") + " UTC"

@@ -27,7 +27,7 @@ from classify_batch.operations.shards.whole import read_whole
 from classify_batch.operations.status import read_shards, read_status
 from classify_batch.ports import RunPlace
 from classify_batch.rundir.committed_outcomes import HINT, LineReader, committed_lines
-from classify_batch.rundir.manifest_json import Manifest, keys_of
+from classify_batch.rundir.manifest_json import Manifest, manifest_keys
 from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.rundir.shards import ShardSlice
@@ -95,16 +95,16 @@ async def gather_report(run_dir: Location, *, examples: bool = True) -> RunRepor
     for part, log in product(opened.parts, (Log.RESULTS, Log.FAILURES)):
         async with closing(committed_lines(part.store, part, log, LineReader(ReportLine))) as stream:
             async for _, lines in stream:
-                totals.add(lines)
+                totals.add_lines(lines)
     manifest, begun = _manifest_of(opened, before)
     price = cast("dict[str, Any]", opened.run.settings).get("price") or {}
     journals = opened.shards if opened.run.shards is not None else opened.parts
     timeline, events = Timeline(), EventTotals()
     async with closing(read_journals(journals)) as lines_of_all:
         async for entry, shard in lines_of_all:
-            timeline.add(entry, shard)
+            timeline.add_entry(entry, shard)
     for part in journals:
-        await read_event_log(part.store, events, _shard_of(part))
+        await read_event_log(part.store, events, _shard_index(part))
     return RunReport(
         folder,
         opened.run,
@@ -113,7 +113,7 @@ async def gather_report(run_dir: Location, *, examples: bool = True) -> RunRepor
         timeline,
         events,
         next_commands(opened.run, manifest, folder),
-        _number(price.get("dollars_per_credit")) or _DOLLARS_PER_CREDIT,
+        _number_or_none(price.get("dollars_per_credit")) or _DOLLARS_PER_CREDIT,
         _credits_bound(opened),
         all(part.snapshot.credits_all_journalled for part in journals),
         shard_table(manifest, begun),
@@ -144,7 +144,7 @@ def _manifest_of(opened: OpenedRun, before: _Before) -> tuple[Manifest, list[boo
     """The keys of manifest.json as the journals say, and of each shard, whether it was begun."""
     if opened.run.shards is None:
         return _manifest_now(opened.parts[0], before.statuses[0] or _NO_STATUS), []
-    begun = {_shard_of(shard): shard for shard in opened.shards}
+    begun = {_shard_index(shard): shard for shard in opened.shards}
     manifests = [
         None if (shard := begun.get(index)) is None else _manifest_now(shard, status or _NO_STATUS)
         for index, status in enumerate(before.statuses)
@@ -160,7 +160,7 @@ _NO_STATUS = cast("Manifest", {"started_at": None, "stopped_at": None, "reason":
 """Of a shard that began only after the statuses were read."""
 
 
-def _shard_of(part: RunOnDisk) -> int | None:
+def _shard_index(part: RunOnDisk) -> int | None:
     return None if part.run.shard is None else part.run.shard["index"]
 
 
@@ -168,26 +168,26 @@ def _credits_bound(opened: OpenedRun) -> float | None:
     """What the last processes were bound to, all shards together; None without a bound."""
     if opened.run.shards is None:
         return _max_credits(opened.parts[0])
-    begun = {_shard_of(shard): _max_credits(shard) for shard in opened.shards}
-    planned = _number(opened.run.settings.get("limits", {}).get("max_credits"))
+    begun = {_shard_index(shard): _max_credits(shard) for shard in opened.shards}
+    planned = _number_or_none(opened.run.settings.get("limits", {}).get("max_credits"))
     slices = [ShardSlice(opened.parts[0].store, opened.run, "", index) for index in range(len(opened.run.shards))]
     bounds = [
         begun[each.index] if each.index in begun else None if planned is None else each.share_of_credits(planned)
         for each in slices
-        if each.range["files"]
+        if each.chunk_range["files"]
     ]
     known = [bound for bound in bounds if bound is not None]
     return round(sum(known), 4) if known and len(known) == len(bounds) else None
 
 
 def _max_credits(part: RunOnDisk) -> float | None:
-    return _number((part.snapshot.opened or {}).get("limits", {}).get("max_credits"))
+    return _number_or_none((part.snapshot.opened or {}).get("limits", {}).get("max_credits"))
 
 
 def _manifest_now(found: RunOnDisk, before: Manifest) -> Manifest:
     snapshot = found.snapshot
     state = "running" if "holder" in before else "complete" if snapshot.complete else "incomplete"
-    manifest = keys_of(
+    manifest = manifest_keys(
         found.run,
         snapshot,
         state=state,
@@ -217,5 +217,5 @@ def _triage_of(run: RunFile, where: str) -> TriageSettings | None:
         raise DamagedError(f"{RUN_JSON} in {where} is damaged: settings.triage is invalid", hint=HINT) from None
 
 
-def _number(value: object) -> float | None:
+def _number_or_none(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

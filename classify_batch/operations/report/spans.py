@@ -36,7 +36,7 @@ class SpanTotals:
     spans: list[Span] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, span: Span) -> None:
+    def add_span(self, span: Span) -> None:
         """Adds a span. What it shares with others counts once."""
         first = bisect_right(self.spans, span.from_s, key=_ends)
         behind = max(first, bisect_left(self.spans, span.to_s, key=_begins))
@@ -47,7 +47,7 @@ class SpanTotals:
         if len(self.spans) > SPANS_MAX:
             self._join_neighbours()
 
-    def copy(self) -> SpanTotals:
+    def copy_totals(self) -> SpanTotals:
         """The same, to be added to."""
         return SpanTotals(self.spans.copy(), self.seconds)
 

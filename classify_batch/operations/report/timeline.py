@@ -102,9 +102,9 @@ class Timeline:
     _worked: SpanTotals = field(default_factory=SpanTotals)
     _went_on: dict[ProcessName, float] = field(default_factory=dict)
 
-    def add(self, entry: Entry, shard: int | None = None) -> None:
+    def add_entry(self, entry: Entry, shard: int | None = None) -> None:
         """Adds a line of a journal: of this shard's, if the run has shards."""
-        self._move_to(entry.at_s)
+        self._advance_to(entry.at_s)
         if entry.opened is not None:
             self._begin_process(shard, (entry.opened.get("host"), entry.opened.get("pid")))
         elif (process := self._current.get(shard)) is not None:
@@ -120,18 +120,18 @@ class Timeline:
     def _begin_process(self, shard: int | None, name: ProcessName) -> None:
         self.starts += 1
         if (before := self._current.pop(shard, None)) is not None:
-            self._worked.add(before.as_span())
+            self._worked.add_span(before.as_span())
         process = self._current[shard] = Process(self.end_s, self.end_s, shard=shard, name=name)
         if len(self.processes) < PROCESSES_MAX:
             self.processes.append(process)
         ended_s = self._went_on.pop(name, None)
         if ended_s is not None and self.end_s - ended_s <= BETWEEN_SHARDS_S:
-            self._worked.add(Span(STOPPED, ended_s, self.end_s))
+            self._worked.add_span(Span(STOPPED, ended_s, self.end_s))
 
     def _end_process(self, process: Process, closed: Closed) -> None:
         process.stopped_s, process.reason = self.end_s, closed.get("reason")
         process.exit_status = closed.get("exit_status")
-        self._worked.add(process.as_span())
+        self._worked.add_span(process.as_span())
         self.stops += 1
         del self._current[process.shard]
         if closed.get("state") == RunState.COMPLETE:
@@ -164,7 +164,7 @@ class Timeline:
             (jobs.add if accepted else jobs.discard)(key)
             self._in_flight_count += 1 if accepted else -1
 
-    def _move_to(self, at_s: float) -> None:
+    def _advance_to(self, at_s: float) -> None:
         """Makes the bucket of this time the last one."""
         if self.start_s is None:
             self.start_s = self.end_s = at_s
@@ -192,17 +192,17 @@ class Timeline:
                 return float(2 ** ((step + 0.5) / _STEPS_A_DOUBLING))
         return None
 
-    def at_work(self) -> SpanTotals:
+    def spans_at_work(self) -> SpanTotals:
         """When any process was at work, as far as their lines say. The kind of each span says how it ended."""
-        found = self._worked.copy()
+        found = self._worked.copy_totals()
         for process in self._current.values():
-            found.add(process.as_span())
+            found.add_span(process.as_span())
         return found
 
     def working_s(self) -> float:
         """For how long any process was at work, as far as their lines say."""
-        return self.at_work().seconds
+        return self.spans_at_work().seconds
 
-    def killed(self, running: int) -> int:
+    def count_killed(self, running: int) -> int:
         """How many processes ended without a stop. `running`: how many are at work now."""
         return max(0, self.starts - self.stops - running)

@@ -69,7 +69,7 @@ async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None = None, 
     for place in places:
         read_run_json(place_of(place).reader(), takes_shards=True)  # says at once where there is no run
     folders = [folder_of(place) for place in places]
-    target = _target(output, folders[-1])
+    target = _report_target(output, folders[-1])
     reports = [await gather_report(place, examples=examples) for place in places]
     changes = None
     if len(places) == 2:
@@ -87,7 +87,7 @@ async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None = None, 
     return target.name
 
 
-def _target(output: str | PathLike[str] | None, folder: Path) -> Target:
+def _report_target(output: str | PathLike[str] | None, folder: Path) -> Target:
     target = target_of(folder / REPORT_HTML if output is None else output)
     if not isinstance(target, ObjectTarget):
         target = FileTarget(Path(target.name).absolute())

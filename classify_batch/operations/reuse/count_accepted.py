@@ -30,7 +30,8 @@ async def count_accepted(store: RunStore, triage: TriageSettings | None) -> int:
         async for block in blocks:
             whole, _, rest = (rest + block).rpartition(b"\n")
             accepted += sum(
-                line.type is not None and triage.accepts(line.type, line.confidence) for line in decode_lines(whole)
+                line.type is not None and triage.accepts_answer(line.type, line.confidence)
+                for line in decode_lines(whole)
             )
             await checkpoint()
     return accepted

@@ -78,7 +78,7 @@ async def read_whole_lines(
         async for block in blocks:
             size += len(block)
             if checker is not None:
-                await checker.feed(block)
+                await checker.check_block(block)
             cut = block.rfind(b"\n") + 1
             if not cut:
                 rest += block

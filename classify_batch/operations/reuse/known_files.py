@@ -52,7 +52,7 @@ class KnownFiles:
         self._batches: list[int] = []
         self._counts: list[Iterator[bool]] = []
         self._all_count = True
-        self._replay = self._file_ids.replay()
+        self._replay = self._file_ids.replay_ids()
         self.lines = 0
 
     def __enter__(self) -> Self:
@@ -70,8 +70,8 @@ class KnownFiles:
             batches = 0
             async with closing(read_proven_lines(earlier)) as stream:
                 async for _, file_ids, _ in stream:
-                    self._buckets.add(file_ids)
-                    self._file_ids.add(file_ids)
+                    self._buckets.add_ids(file_ids)
+                    self._file_ids.add_ids(file_ids)
                     self.lines += len(file_ids)
                     batches += 1
             self._batches.append(batches)
@@ -83,7 +83,7 @@ class KnownFiles:
 
     def among_keys(self, bucket: int, asked: set[bytes]) -> set[bytes]:
         """`among`, where each ID is its own key, here and in the input."""
-        keys = self._buckets.bucket(bucket)
+        keys = self._buckets.read_bucket(bucket)
         known = asked.intersection(keys)
         self._add_counts(keys, known)
         return known
@@ -127,7 +127,7 @@ class KnownFiles:
     def _sort_lines(self, lines: list[bytes], file_ids: Sequence[str]) -> SortedLines:
         if self._all_count:
             return self._apply_rows(lines, file_ids, [])
-        counts = list(map(next, map(self._counts.__getitem__, self._buckets.numbers(file_ids))))
+        counts = list(map(next, map(self._counts.__getitem__, self._buckets.bucket_numbers(file_ids))))
         if all(counts):
             return self._apply_rows(lines, file_ids, [])
         left_out = [line for line, counting in zip(lines, counts, strict=True) if not counting]
@@ -138,7 +138,7 @@ class KnownFiles:
         if not self._new_rows:
             return SortedLines(lines, file_ids, left_out)
         rows = list(file_ids)
-        for place, bucket in enumerate(self._buckets.numbers(file_ids)):
+        for place, bucket in enumerate(self._buckets.bucket_numbers(file_ids)):
             if (row := self._new_rows.next_row(bucket)) is not None:
                 rows[place] = row
         for place, (name, file_id) in enumerate(zip(file_ids_of_rows(rows), file_ids, strict=True)):

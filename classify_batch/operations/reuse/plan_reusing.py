@@ -104,7 +104,7 @@ async def plan_chunks(
     files_per_job: int,
 ) -> AsyncGenerator[Sequence[str], None]:
     """The chunks of the plan: first the reused files, then the new ones."""
-    for rows in copied_rows.replay():
+    for rows in copied_rows.replay_ids():
         for start in range(0, len(rows), per_chunk):
             yield rows[start : start + per_chunk]
 
@@ -171,7 +171,7 @@ class ReusedLines:
     def _copy_chunks(self, number: int, lines: list[bytes], rows: Sequence[str]) -> bytes:
         """Copies whole chunks; only the last one may be shorter."""
         run, chunks = self._runs[number], list[bytes]()
-        self._copied_rows.add(rows)
+        self._copied_rows.add_ids(rows)
         carried = carried_of(rows)
         if run.run.run.identity.get("carry"):
             lines = list(map(strip_carried, lines))

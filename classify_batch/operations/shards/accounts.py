@@ -54,7 +54,7 @@ class AccountsExecutor:
         async with anyio.create_task_group() as tasks:
             for account in accounts:
                 tasks.start_soon(work.carry_out, account)
-        return work.endings
+        return work.tried_endings
 
 
 class _Work:
@@ -74,7 +74,7 @@ class _Work:
         self._changed = anyio.Event()
 
     @property
-    def endings(self) -> list[ShardEnding]:
+    def tried_endings(self) -> list[ShardEnding]:
         """How the shards ended that were tried, in their order."""
         return [self._endings[index] for index in sorted(self._endings)]
 
@@ -87,15 +87,15 @@ class _Work:
             creates_per_s=limits.creates_per_s or account.settings.api.capabilities.creates_per_s,
         ) as gate:
             while self._shutdown.stop is None:
-                if (index := self._queue.take(account.name)) is not None:
+                if (index := self._queue.take_shard(account.name)) is not None:
                     account = await self._carry_out_shard(index, account, gate)
-                    self._notify()
+                    self._wake_accounts()
                 elif self._queue.at_work:  # an account that ends hands its shard on
                     await self._changed.wait()
                 else:
                     return
 
-    def _notify(self) -> None:
+    def _wake_accounts(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
 
@@ -108,7 +108,7 @@ class _Work:
         except (LockedError, InterruptedEarlyError) as error:
             called = not isinstance(error, InterruptedEarlyError)
             self._endings[index] = ShardEnding(index, error.exit_status, str(error), error.hint, called)
-            self._queue.finish(index)
+            self._queue.finish_shard(index)
             return account
         finally:
             if self._progress is not None:
@@ -119,7 +119,7 @@ class _Work:
         begun_with = request.settings.limits.max_credits
         if result.called and bound is not None and begun_with == self._request.settings.limits.max_credits:
             # Else another task was given a newer one meanwhile.
-            self._request = keep_tuned_limits(self._request, {MAX_CREDITS: bound}, self._whole.slice_of(index))
+            self._request = keep_tuned_limits(self._request, {MAX_CREDITS: bound}, self._whole.slice_of_shard(index))
         if not result.called or not (tuned := tuned_limits(account.settings.limits, result.manifest.get("limits", {}))):
             return account
         limits = account.settings.limits.model_copy(update=tuned)
@@ -131,7 +131,7 @@ class _Work:
             spent = self._spent[account.name]
             account = replace(account, max_credits=account.max_credits - sum(spent) + spent[index])
         if self._progress is not None:
-            request = replace(request, on_progress=self._progress.of_shard(index))
+            request = replace(request, on_progress=self._progress.progress_of_shard(index))
         if request.max_runtime_s is not None:
             remaining_s = request.max_runtime_s - (anyio.current_time() - self._began_s)
             request = replace(request, max_runtime_s=max(0.0, remaining_s))
@@ -144,22 +144,22 @@ class _Work:
         reason = "" if complete else f"account {name}: {result.reason}"
         self._endings[index] = ShardEnding(index, result.exit_status, reason, result.hint, result.called)
         if complete:
-            self._queue.finish(index)
+            self._queue.finish_shard(index)
         elif stop is None:
             owners = owners_of(result.manifest)
-            self._endings[index] = self._left_to(owners, self._endings[index], result.reason)
-            self._queue.put_back(index, owners, only_owners=True)
+            self._endings[index] = self._ending_left_to_owners(owners, self._endings[index], result.reason)
+            self._queue.put_shard_back(index, owners, only_owners=True)
         elif stop.of_account:
             self._ended[name] = stop
             self._queue.end_account(name, collects=stop.collects)
-            self._queue.put_back(index, owners_of(result.manifest), only_owners=False)
+            self._queue.put_shard_back(index, owners_of(result.manifest), only_owners=False)
             log.warning("account %s makes no more jobs: %s", name, stop.reason)
         else:
             # What stopped it would stop the next one, too. Others that are at work are cancelled when they are asked.
             self._shutdown.request_stop(replace(stop, cancels=False))
-            self._queue.finish(index)
+            self._queue.finish_shard(index)
 
-    def _left_to(self, owners: Collection[str], ending: ShardEnding, reason: str) -> ShardEnding:
+    def _ending_left_to_owners(self, owners: Collection[str], ending: ShardEnding, reason: str) -> ShardEnding:
         """How a shard ended in which nothing is left but what some accounts have sent. If these ended for a reason that
         passes by itself, so does this."""
         stops = {name: stop for name, stop in sorted(self._ended.items()) if name in owners}

@@ -11,7 +11,7 @@ from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.whole import ShardedRun
 from classify_batch.operations.status import read_shards
 from classify_batch.rundir.manifest_json import exit_status_of
-from classify_batch.rundir.next_step import TOLERATED, advise
+from classify_batch.rundir.next_step import TOLERATED, add_next_step
 from classify_batch.rundir.sum_of_shards import sum_of_shards
 from classify_batch.settings import Settings
 from classify_batch.vocabulary import RunState
@@ -35,12 +35,12 @@ def result_of_shards(
         status = exit_status_of(manifest["counts"], tolerated)
         manifest["exit_status"] = int(status)
         manifest["limits"] = {**manifest.get("limits", {}), TOLERATED: tolerated}
-        advise(manifest, whole.run, whole.place.where)
+        add_next_step(manifest, whole.run, whole.place.where)
         return RunResult(whole.place, RunState.COMPLETE, status, "", "", manifest, called=called)
     status, reason, hint = why_incomplete(endings, stop)
     manifest.pop("holder", None)
     manifest.update({"state": RunState.INCOMPLETE, "exit_status": int(status), "reason": reason, "hint": hint})
-    advise(manifest, whole.run, whole.place.where)
+    add_next_step(manifest, whole.run, whole.place.where)
     return RunResult(whole.place, RunState.INCOMPLETE, status, reason, hint, manifest, called=called)
 
 

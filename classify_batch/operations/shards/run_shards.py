@@ -73,7 +73,7 @@ async def run_shard(whole: ShardedRun, request: RunRequest, index: int, shutdown
     if not await claims_complete(place, retry_failed=request.retry_failed):
         async with whole.place.open() as store:
             await store.prepare()  # says where other users could misuse the whole run's directory
-    shard = whole.slice_of(index)
+    shard = whole.slice_of_shard(index)
     limits = request.settings.limits
     if limits.max_credits is not None:
         limits = limits.model_copy(update={"max_credits": shard.share_of_credits(limits.max_credits)})
@@ -106,7 +106,7 @@ class SequentialExecutor:
         for index in range(len(whole.ranges)):
             if shutdown.stop is not None:
                 break
-            asked = request if progress is None else replace(request, on_progress=progress.of_shard(index))
+            asked = request if progress is None else replace(request, on_progress=progress.progress_of_shard(index))
             if request.max_runtime_s is not None:
                 remaining_s = request.max_runtime_s - (anyio.current_time() - began_s)
                 asked = replace(asked, max_runtime_s=max(0.0, remaining_s))
@@ -121,7 +121,7 @@ class SequentialExecutor:
             if result.state is not RunState.COMPLETE and not shutdown.creating:
                 break  # what stopped it would stop the next one, too
             if result.called:
-                request = keep_tuned_limits(request, result.manifest.get("limits", {}), whole.slice_of(index))
+                request = keep_tuned_limits(request, result.manifest.get("limits", {}), whole.slice_of_shard(index))
         return endings
 
 
@@ -157,7 +157,7 @@ class WholeProgress:
             index: status for index, status in enumerate(read_shards(whole.place, whole.run)) if status is not None
         }
 
-    def of_shard(self, index: int) -> OnProgress:
+    def progress_of_shard(self, index: int) -> OnProgress:
         """What is called with the progress of that shard."""
 
         def show(progress: Progress) -> object:

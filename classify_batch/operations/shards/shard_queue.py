@@ -28,7 +28,7 @@ class ShardQueue:
         self._tried: set[tuple[str, int]] = set()
         self.at_work: set[int] = set()
 
-    def take(self, account: str) -> int | None:
+    def take_shard(self, account: str) -> int | None:
         """The shard that an account carries out next; None: there is none for it now. There may be one later, as long
         as others are at work."""
         shard = next((each for each in sorted(self._unfinished) if self._may_take(account, each, own=True)), None)
@@ -55,11 +55,11 @@ class ShardQueue:
             if account in self._sending or (account, shard) not in self._tried
         }
 
-    def finish(self, shard: int) -> None:
+    def finish_shard(self, shard: int) -> None:
         """Nothing is left of a shard that this process could do."""
         self.at_work.discard(shard)
 
-    def put_back(self, shard: int, owners: Collection[str], *, only_owners: bool) -> None:
+    def put_shard_back(self, shard: int, owners: Collection[str], *, only_owners: bool) -> None:
         """A shard isn't done. `owners`: have jobs in it now; `only_owners`: nothing is left for anybody else."""
         self.at_work.discard(shard)
         self._unfinished.add(shard)

@@ -66,7 +66,7 @@ async def _check_plan(whole: ShardedRun, store: RunStore, found: Verification) -
     """Checks the whole plan, and that the shards' pieces of it are what run.json says: each chunk in one of them."""
     plan = PlanReader(store)
     try:
-        await plan.scan(whole.run.plan_sha256)
+        await plan.scan_whole_file(whole.run.plan_sha256)
     except DamagedError as error:
         found.add_error(str(error))
         return None
@@ -105,7 +105,7 @@ async def _verify_shard(whole: ShardedRun, index: int, temporary: Path | None) -
     try:
         run = await read_run_file(place.open())
         if run is not None:
-            whole.slice_of(index).refuse_other(run[0], place.where)
+            whole.slice_of_shard(index).refuse_other(run[0], place.where)
     except ClassifyBatchError as error:
         part.add_error(str(error))
     return part

@@ -33,7 +33,7 @@ class ShardedRun:
         """Where a shard is."""
         return shard_place(self.place, index)
 
-    def slice_of(self, index: int) -> ShardSlice:
+    def slice_of_shard(self, index: int) -> ShardSlice:
         """What a shard takes of the run."""
         return ShardSlice(self.place.open(), self.run, self.run_sha256, index)
 

@@ -21,12 +21,12 @@ class OffsetBytes:
         return bytes(self._bytes)
 
     def __getitem__(self, index: int) -> int:
-        return self._bytes[self._place_of(index)]
+        return self._bytes[self._index_of_chunk(index)]
 
     def __setitem__(self, index: int, value: int) -> None:
-        self._bytes[self._place_of(index)] = value
+        self._bytes[self._index_of_chunk(index)] = value
 
-    def _place_of(self, index: int) -> int:
+    def _index_of_chunk(self, index: int) -> int:
         if index < self._first:
             raise IndexError(f"chunk {index}, and the first is chunk {self._first}")
         return index - self._first

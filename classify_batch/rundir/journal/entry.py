@@ -46,7 +46,7 @@ from classify_batch.lifecycle import (
     kind_of,
 )
 from classify_batch.model import AttemptKey, Part, ProvisionalRange, Range, Segment
-from classify_batch.rundir.journal.line import BadLineError, refuse_unsound, seal
+from classify_batch.rundir.journal.line import BadLineError, refuse_unsound, seal_line
 from classify_batch.rundir.journal.totals import WrittenTotals
 from classify_batch.vocabulary import Kind
 
@@ -64,7 +64,7 @@ class AgainItem(msgspec.Struct, gc=False):
     shared: int = 0
     unnamed: int = 0
 
-    def part(self, chunk: int) -> Part:
+    def make_part(self, chunk: int) -> Part:
         return make_part(chunk, self.ranges, self.bad_jobs, self.first, self.shared, self.unnamed)
 
 
@@ -108,7 +108,7 @@ class Item(msgspec.Struct, gc=False):
     @property
     def parts_again(self) -> tuple[Part, ...]:
         """What goes out again."""
-        return tuple([part.part(self.chunk) for part in self.again]) if self.again else ()
+        return tuple([part.make_part(self.chunk) for part in self.again]) if self.again else ()
 
 
 class Entry(msgspec.Struct, gc=False):
@@ -211,7 +211,7 @@ def encode_about_run(seq: int, at_s: float, durable: int, kind: Kind, values: Ab
 
 def _seal_line(body: Mapping[str, object]) -> bytes:
     # In ASCII: no word of a server can break a line or be no UTF-8, and each byte has one spelling for the checksum.
-    return seal(json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode("ascii"))
+    return seal_line(json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode("ascii"))
 
 
 _decode = msgspec.json.Decoder(Entry).decode
@@ -226,7 +226,7 @@ _ABOUT_RUN: Mapping[Kind, tuple[str, msgspec.json.Decoder[AboutRun]]] = {
 """The kinds of lines about the run as a whole: where in an entry their keys go, and as what."""
 
 
-def decode(line: bytes) -> Entry:
+def decode_entry(line: bytes) -> Entry:
     """Reads a line without its newline. Raises BadLineError."""
     refuse_unsound(line)
     try:

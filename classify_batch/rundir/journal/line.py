@@ -19,7 +19,7 @@ class BadLineError(ValueError):
     """A line that is not what was written."""
 
 
-def seal(body: bytes) -> bytes:
+def seal_line(body: bytes) -> bytes:
     """A JSON object as a line, with its checksum and its newline."""
     return b'%s,"crc":%d}\n' % (body[:-1], crc32(body))
 

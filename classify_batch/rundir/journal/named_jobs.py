@@ -8,7 +8,7 @@ down yet is a candidate like a stranger's, until its results say whose it is.
 from __future__ import annotations
 
 from classify_batch.ports import NamedFor, RunStore
-from classify_batch.rundir.journal.entry import Entry, decode
+from classify_batch.rundir.journal.entry import Entry, decode_entry
 from classify_batch.rundir.journal.line import BadLineError
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Kind, Log
@@ -37,7 +37,7 @@ async def find_line_before(store: RunStore, server_s: float | None) -> int:
 
 def _server_s_of(line: bytes) -> float | None:
     try:
-        return decode(line).server_s
+        return decode_entry(line).server_s
     except BadLineError:
         return None
 
@@ -56,7 +56,7 @@ async def add_jobs_named_from(
                 place += len(line) + 1
                 if b'"job_id"' in line or b'"jobs":[' in line:
                     try:
-                        add_named_jobs(named, wanted, decode(line))
+                        add_named_jobs(named, wanted, decode_entry(line))
                     except BadLineError:
                         if is_ours:
                             raise

@@ -99,15 +99,15 @@ class AttemptCounts:
         self._counts = bytes_of_chunks(chunks, first_chunk)
         self._many: dict[int, int] = {}
 
-    def of(self, chunk: int) -> int:
+    def count_of_chunk(self, chunk: int) -> int:
         return self._many.get(chunk, self._counts[chunk])
 
-    def set(self, chunk: int, attempts: int) -> None:
+    def set_count(self, chunk: int, attempts: int) -> None:
         self._counts[chunk] = min(attempts, 255)  # a byte a chunk: more attempts are rare, and kept apart
         if attempts > 255:
             self._many[chunk] = attempts
 
-    def set_one(self, chunks: Iterable[int]) -> None:
+    def set_to_one(self, chunks: Iterable[int]) -> None:
         """For chunks that went out for the first time."""
         for chunk in chunks:
             self._counts[chunk] = 1

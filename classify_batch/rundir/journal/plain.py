@@ -18,7 +18,7 @@ from typing import Literal
 import msgspec
 
 from classify_batch.model import AttemptKey
-from classify_batch.rundir.journal.entry import Entry, decode
+from classify_batch.rundir.journal.entry import Entry, decode_entry
 from classify_batch.rundir.journal.line import refuse_unsound
 from classify_batch.rundir.journal.open_attempts import OpenAttempt
 from classify_batch.vocabulary import State
@@ -114,8 +114,8 @@ def decode_plain(line: bytes) -> PlainLine | Entry:
     try:
         plain = _decode_plain(line)
     except (msgspec.MsgspecError, ValueError):
-        return decode(line)
-    return plain if plain.items else decode(line)
+        return decode_entry(line)
+    return plain if plain.items else decode_entry(line)
 
 
 def as_entry(line: PlainLine) -> Entry:
@@ -135,12 +135,12 @@ class PlainAttempts:
     def __bool__(self) -> bool:
         return bool(self._intents)
 
-    def intend(self, line: PlainIntents, chunks: Sequence[int], offset: int) -> None:
+    def begin_attempts(self, line: PlainIntents, chunks: Sequence[int], offset: int) -> None:
         """Of chunks that never went out, each of them once."""
         known = line.at_s, line.server_s, offset
         self._intents.update(zip(chunks, zip(line.items, repeat(known)), strict=False))
 
-    def accept(self, line: PlainAccepted) -> bool:
+    def accept_jobs(self, line: PlainAccepted) -> bool:
         jobs = {item.chunk: item.job_id for item in line.items}
         fit = (
             len(jobs) == len(line.items) and self._intents.keys() >= jobs.keys() and self._jobs.keys().isdisjoint(jobs)
@@ -149,14 +149,14 @@ class PlainAttempts:
             self._jobs.update(zip(jobs, zip(jobs.values(), repeat(line.at_s)), strict=False))
         return fit
 
-    def finish(self, line: PlainFinished) -> bool:
+    def finish_jobs(self, line: PlainFinished) -> bool:
         chunks = {item.chunk for item in line.items}
         fit = self._jobs.keys() >= chunks
         if fit:
             self._finished |= chunks
         return fit
 
-    def end(self, chunks: Sequence[int]) -> bool:
+    def end_attempts(self, chunks: Sequence[int]) -> bool:
         """Of those that have a job."""
         fit = self._jobs.keys() >= (ended := set(chunks)) and len(ended) == len(chunks)
         if fit:

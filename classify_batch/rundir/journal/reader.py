@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from classify_batch.errors import DamagedError
-from classify_batch.rundir.journal.entry import Entry, decode
+from classify_batch.rundir.journal.entry import Entry, decode_entry
 from classify_batch.rundir.journal.line import DAMAGED_HINT, BadLineError
 from classify_batch.rundir.journal.plain import PlainLine, decode_plain
 
@@ -30,7 +30,7 @@ class JournalReader(Generic[_Line]):
         self.good_end = 0
         self._bad: tuple[int, int, str] | None = None
 
-    def feed(self, block: bytes) -> Iterator[tuple[_Line, int]]:
+    def read_block(self, block: bytes) -> Iterator[tuple[_Line, int]]:
         """Entries, each with the byte at which its line begins."""
         *lines, self._rest = (self._rest + block).split(b"\n")
         for line in lines:
@@ -55,7 +55,7 @@ class JournalReader(Generic[_Line]):
         if self._bad is None:
             self._bad = (self.seq + 1, self._offset, why)
 
-    def finish(self, known_durable: int = 0) -> int:
+    def finish_reading(self, known_durable: int = 0) -> int:
         """The bytes of torn tail behind `good_end`. Raises DamagedError.
 
         `known_durable`: a seq that is known from elsewhere (the manifest) to have been on the disk.
@@ -79,7 +79,7 @@ class Reader(JournalReader[Entry]):
     """Reads each line as an entry."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(name, decode)
+        super().__init__(name, decode_entry)
 
 
 class ReplayReader(JournalReader[Entry | PlainLine]):

@@ -49,7 +49,7 @@ _SUBMITTING, _SUBMITTED, _ADOPTED, _FINISHED = Kind.SUBMITTING, Kind.SUBMITTED, 
 class RunSnapshot(SnapshotState):
     """Where a run stands: its sums (see Totals), and what is known of its chunks (see SnapshotState)."""
 
-    def begin(
+    def begin_with_reused(
         self,
         done_chunks: int,
         results_end: int,
@@ -66,14 +66,14 @@ class RunSnapshot(SnapshotState):
 
     # --- Reading ----------------------------------------------------------------------------------------------------
 
-    def read(self, entry: Entry, offset: int) -> None:
+    def apply_entry(self, entry: Entry, offset: int) -> None:
         """Applies a line of the journal, which begins at `offset`."""
         self.seq = entry.seq
         self.expand_bulk_attempts()
         if not entry.items:
             self._apply_about_run(entry)
             return
-        self._learn(entry)
+        self._apply_line_values(entry)
         kind, at_s = entry.kind, entry.at_s
         if kind is _FINISHED:
             for item in entry.items:
@@ -91,21 +91,21 @@ class RunSnapshot(SnapshotState):
             for item in entry.items:
                 segments = (item.results, item.failures, item.provisional)
                 self._apply_ended((item.chunk, item.attempt), kind, segments, item.parts_again, item.failure_codes)
-                self._count(item.counts, item.types, item.failure_codes, item.sums)
+                self._add_attempt_end(item.counts, item.types, item.failure_codes, item.sums)
 
     def replay_line(self, line: Entry | PlainLine, offset: int) -> None:
         """The same, of a line that may say nothing unusual."""
         if isinstance(line, Entry):
-            self.read(line, offset)
+            self.apply_entry(line, offset)
         elif self._apply_plain(line, offset):
             self.seq = line.seq
-            self._learn(line)
+            self._apply_line_values(line)
         else:
-            self.read(as_entry(line), offset)
+            self.apply_entry(as_entry(line), offset)
 
-    def _learn(self, line: Entry | PlainLine) -> None:
+    def _apply_line_values(self, line: Entry | PlainLine) -> None:
         """What a line says beside its facts."""
-        self._tell(line.requests)
+        self._set_session_requests(line.requests)
         if line.found is not None:
             self.found = line.found
         self.clocks_disagree |= line.clocks_disagree
@@ -118,7 +118,7 @@ class RunSnapshot(SnapshotState):
             case PlainAccepted():
                 return self._apply_plain_accepted(line)
             case PlainFinished():
-                if fits := self._plain.finish(line):
+                if fits := self._plain.finish_jobs(line):
                     self.durations.extend([item.duration_s for item in line.items if item.duration_s is not None])
                 return fits
             case PlainEnds():
@@ -128,15 +128,15 @@ class RunSnapshot(SnapshotState):
         chunks, states = [item.chunk for item in line.items], self.chunk_states
         if any(map(states.__getitem__, chunks)) or len(set(chunks)) < len(chunks):
             return False
-        self._plain.intend(line, chunks, offset)
+        self._plain.begin_attempts(line, chunks, offset)
         self.cancel = None  # an older version goes on without knowing of a cancel
         for item in line.items:
             states[item.chunk] = OPEN
-            self._reserve(item.credits)
+            self._add_reserved(item.credits)
         return True
 
     def _apply_plain_accepted(self, line: PlainAccepted) -> bool:
-        if not self._plain.accept(line):
+        if not self._plain.accept_jobs(line):
             return False
         self.names_jobs_without_time |= line.server_s is None
         self._count_jobs(len(line.items))
@@ -148,13 +148,13 @@ class RunSnapshot(SnapshotState):
 
     def _apply_plain_ends(self, line: PlainEnds) -> bool:
         chunks, states = [item.chunk for item in line.items], self.chunk_states
-        if not self._plain.end(chunks):
+        if not self._plain.end_attempts(chunks):
             return False
         for item in line.items:
             self._advance_ends(item.results, item.failures, item.provisional)
-            self._count(item.counts, item.types, item.failure_codes, item.sums)
+            self._add_attempt_end(item.counts, item.types, item.failure_codes, item.sums)
             states[item.chunk] = DONE
-        self._attempts.set_one(chunks)
+        self._attempts.set_to_one(chunks)
         self.jobs_in_flight -= len(chunks)
         self.done_chunks += len(chunks)
         return True
@@ -178,14 +178,14 @@ class RunSnapshot(SnapshotState):
                 self.accept_s = max(accept_s, self.accept_s or 0.0)  # a call counts by the longest that was given
         elif (closed := entry.closed) is not None:
             self.closed = closed
-            self._close(closed.get("requests"))
+            self._end_session(closed.get("requests"))
         elif entry.reopened is not None:
-            self.reopen(entry.reopened, entry.at_s)
+            self.reopen_failed(entry.reopened, entry.at_s)
         elif entry.retried is not None:
             self.take_retried(entry.retried, entry.at_s)
         # Changed limits are known to the process that was told of them only: the next one may be given others.
         if (values := entry.opened or entry.closed or entry.tuned) is not None:
-            self.starts.follow(entry.kind, values, entry.at_s, self.outcomes.total())
+            self.starts.apply_line(entry.kind, values, entry.at_s, self.outcomes.total())
             self.follow_cancel(entry.kind, values)
 
     def follow_cancel(self, kind: Kind, values: AboutRun) -> None:
@@ -213,7 +213,7 @@ class RunSnapshot(SnapshotState):
         if opened.get("limits", {}).get("max_credits") is None:
             self.credits_all_journalled = False
 
-    def apply(self, fact: Fact, offset: int) -> None:
+    def apply_fact(self, fact: Fact, offset: int) -> None:
         """Makes a fact true. `offset`: where its line begins in the journal."""
         match fact:
             case Submitting():
@@ -232,15 +232,15 @@ class RunSnapshot(SnapshotState):
                 self.learn_server_s(fact.created_at_s)
                 segments = (fact.results, fact.failures, fact.provisional)
                 self._apply_ended(fact.key, fact.kind, segments, fact.requeued, tally.codes)
-                self._count(tally.outcomes, tally.types, tally.codes, tally.sums)
+                self._add_attempt_end(tally.outcomes, tally.types, tally.codes, tally.sums)
 
-    def reopen(self, values: Reopened, at_s: float) -> None:
+    def reopen_failed(self, values: Reopened, at_s: float) -> None:
         """Gives the failed files a new chance: from here the failures begin at 0 again."""
         self.generation = values["generation"]
         self.follow_cancel(Kind.REOPENED, values)
         self.earlier_failures.append((self.outcomes[OutcomeKind.FAILED], self.failures_end))
         self.failures_end = 0
-        self._reopen(())
+        self._forget_failures(())
         if retry_bytes := values.get("retry_bytes", 0):
             self.pending_retries[self.generation] = PendingRetries(0, retry_bytes)
         self._begin_retries(values.get("again", ()), values.get("looks", ()), at_s)
@@ -272,7 +272,7 @@ class RunSnapshot(SnapshotState):
 
     def _reopen_chunk(self, chunk: int, attempts: int) -> ActiveChunk:
         active = self._active_chunks.setdefault(chunk, ActiveChunk())
-        active.attempts = max(active.attempts, attempts, self._attempts.of(chunk))
+        active.attempts = max(active.attempts, attempts, self._attempts.count_of_chunk(chunk))
         if self.chunk_states[chunk] == DONE:
             self.chunk_states[chunk] = OPEN
             self.done_chunks -= 1
@@ -296,7 +296,7 @@ class RunSnapshot(SnapshotState):
             attempt = self._begin_attempt(AttemptKey(*key), part, since_s, offset)
             attempt.server_s, attempt.project_id, attempt.sent_ids = server_s, project_id, sent_ids
         attempt.credits += credits
-        self._reserve(credits)
+        self._add_reserved(credits)
         attempt.state = next_state(attempt.state, _SUBMITTING)
 
     def _begin_attempt(self, key: AttemptKey, part: Part | None, since_s: float, offset: int) -> OpenAttempt:
@@ -359,7 +359,7 @@ class RunSnapshot(SnapshotState):
         active.waiting += requeued  # with the end, so that no file is ever without an attempt or a place in the queue
         if not active.open_count and not active.waiting:
             del self._active_chunks[chunk]
-            self._attempts.set(chunk, active.attempts)
+            self._attempts.set_count(chunk, active.attempts)
             self.chunk_states[chunk] = DONE
             self.done_chunks += 1
 

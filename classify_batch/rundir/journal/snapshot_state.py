@@ -148,7 +148,7 @@ class SnapshotState(Totals):
 
     def next_attempt(self, chunk: int) -> int:
         active = self._active_chunks.get(chunk)
-        return (self._attempts.of(chunk) if active is None else active.attempts) + 1
+        return (self._attempts.count_of_chunk(chunk) if active is None else active.attempts) + 1
 
     def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         """The open attempt of this account that has this job."""

@@ -30,7 +30,7 @@ class Starts:
         self.count = 0
         self.limits: dict[str, object] = {}
 
-    def follow(self, kind: Kind, values: Mapping[str, Any], at_s: float, done: int) -> None:
+    def apply_line(self, kind: Kind, values: Mapping[str, Any], at_s: float, done: int) -> None:
         """Takes a line of the journal, written at `at_s`, when `done` files had their outcome. Lines of older
         versions say less."""
         if kind is Kind.OPENED:

@@ -114,7 +114,7 @@ class Totals:
         self._account_sums: AccountSums | None = None  # those of `account`
         self._found_by: dict[str | None, dict[str, float]] = {}
 
-    def totals(self, session_requests: int) -> WrittenTotals:
+    def sums_for_line(self, session_requests: int) -> WrittenTotals:
         """The sums as they stand in a line, with the requests that the writing process sent."""
         sums: WrittenTotals = {
             "counts": self.outcomes,
@@ -153,15 +153,15 @@ class Totals:
         self.requests += self._session_requests
         self._session_requests = 0
 
-    def _tell(self, session_requests: int | None) -> None:
+    def _set_session_requests(self, session_requests: int | None) -> None:
         if session_requests is not None:
             self._session_requests = session_requests
 
-    def _close(self, session_requests: int | None) -> None:
-        self._tell(session_requests)
+    def _end_session(self, session_requests: int | None) -> None:
+        self._set_session_requests(session_requests)
         self.end_reading()
 
-    def _reopen(self, rechecks: Iterable[Recheck]) -> None:
+    def _forget_failures(self, rechecks: Iterable[Recheck]) -> None:
         """Forgets the failures, and the bills of the jobs that are read again: their ends count them again."""
         del self.outcomes[OutcomeKind.FAILED]
         for sums in self.accounts.values():
@@ -175,7 +175,7 @@ class Totals:
                 if counted:  # a sum that is there says that bills are known
                     self.sums[name] -= counted
 
-    def _count(
+    def _add_attempt_end(
         self,
         counts: Mapping[str, int] | None,
         types: Mapping[str, int] | None,
@@ -195,7 +195,7 @@ class Totals:
             for name, number in (counts or {}).items():
                 account["counts"][name] = account["counts"].get(name, 0) + number
 
-    def _reserve(self, credits: float) -> None:
+    def _add_reserved(self, credits: float) -> None:
         """Adds the most that an attempt can cost, when it goes out."""
         if credits:
             self.sums[CREDITS] += credits
@@ -217,9 +217,9 @@ class Totals:
                 account = values.get("account")
                 self.begin_account(None if account is None else account["name"])
             case Kind.CLOSED:
-                self._close(values.get("requests"))
+                self._end_session(values.get("requests"))
             case Kind.REOPENED:
-                self._reopen(values.get("looks", ()))
+                self._forget_failures(values.get("looks", ()))
             case Kind.RETRIED:
                 self._subtract_bills(values["looks"])
             case Kind.TUNED:
@@ -227,13 +227,15 @@ class Totals:
             case _:
                 self._start_from_totals(values)
                 self.found = values.get("found", self.found)
-                self._tell(values.get("requests"))
+                self._set_session_requests(values.get("requests"))
                 self._count_jobs(len(values["items"]) if kind in (Kind.SUBMITTED, Kind.ADOPTED) else 0)
                 for item in values["items"]:
-                    self._reserve(item.get("credits", 0.0))
+                    self._add_reserved(item.get("credits", 0.0))
                     if (duration_s := item.get("duration_s")) is not None:
                         self.durations.append(duration_s)
-                    self._count(item.get("counts"), item.get("types"), item.get("failure_codes"), item.get("sums"))
+                    self._add_attempt_end(
+                        item.get("counts"), item.get("types"), item.get("failure_codes"), item.get("sums")
+                    )
 
     def _start_from_totals(self, values: WrittenLine) -> None:
         """Begins with what a line says of all before it."""

@@ -107,7 +107,7 @@ class JournalWriter:
         self._numbered[chunk] = number
         return number
 
-    async def work(self) -> None:
+    async def write_until_cancelled(self) -> None:
         """Writes what nobody waits for, until it is cancelled."""
         while True:
             await self._any.wait()
@@ -124,7 +124,7 @@ class JournalWriter:
             self._begin_lines()
         if isinstance(fact, Submitting | Submitted | Adopted) and fact.project_id == snapshot.project_id:
             fact = replace(fact, project_id=None)  # it is known
-        snapshot.apply(fact, 0)  # no offset yet: `_write_line` sets it
+        snapshot.apply_fact(fact, 0)  # no offset yet: `_write_line` sets it
         self._waiting[rank].append(fact)
         self._ranks[chunk] = rank
         if isinstance(fact, Ended) and snapshot.is_done(chunk):
@@ -136,7 +136,7 @@ class JournalWriter:
         if self._bytes_since_totals >= self._totals_every_bytes:
             requests = self._requests()
             # A copy: the facts that follow are counted before the line is written.
-            self._totals = requests, copy.deepcopy(self.snapshot.totals(requests))
+            self._totals = requests, copy.deepcopy(self.snapshot.sums_for_line(requests))
         self._any.set()
 
     def write(self) -> None:
@@ -197,13 +197,13 @@ class JournalWriter:
         self._bytes_since_totals += len(line)
         self._store.append(Log.JOURNAL, line)
         if kind is Kind.REOPENED:
-            snapshot.reopen(cast(Reopened, values), at_s)
+            snapshot.reopen_failed(cast(Reopened, values), at_s)
         elif kind is Kind.RETRIED:
             snapshot.take_retried(cast(Retried, values), at_s)
         else:
             if kind is Kind.OPENED:
                 snapshot.begin_session(cast(Opened, values).get("account"))
-            snapshot.starts.follow(kind, values, at_s, snapshot.outcomes.total())
+            snapshot.starts.apply_line(kind, values, at_s, snapshot.outcomes.total())
             snapshot.follow_cancel(kind, values)
 
     def append(self, log: Log, lines: bytes) -> Segment | None:

@@ -179,7 +179,7 @@ class Faults(BaseModel):
         return str(value) if isinstance(value, int) else value
 
     @classmethod
-    def of(cls, values: Mapping[str, object], source: str) -> Self:
+    def from_values(cls, values: Mapping[str, object], source: str) -> Self:
         """Checked faults. Raises SettingsError, which names every error in them."""
         try:
             return cls.model_validate(values)
@@ -191,7 +191,7 @@ class Faults(BaseModel):
             raise SettingsError(f"{source}: {words}", hint=hint) from None
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], **over: Any) -> Self:
+    def load_file(cls, path: str | os.PathLike[str], **over: Any) -> Self:
         """Reads a TOML file of faults; `over` wins. Raises SettingsError."""
         try:
             values = tomllib.loads(Path(path).read_text("utf-8"))
@@ -200,7 +200,7 @@ class Faults(BaseModel):
             raise SettingsError(message, hint="--faults takes a TOML file, with lines like: error = 0.05") from None
         except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise SettingsError(f"faults {path} is not TOML: {error}", hint="write lines like: error = 0.05") from None
-        return cls.of({**dict(flatten_tables(values)), **over}, f"faults {path}")
+        return cls.from_values({**dict(flatten_tables(values)), **over}, f"faults {path}")
 
     def request_probabilities(self) -> Iterator[tuple[str, float]]:
         """All that can happen to requests: each CALL.MOMENT.WHAT and its probability."""

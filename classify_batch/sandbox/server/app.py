@@ -222,9 +222,9 @@ class App:
     # --- Stats of the sandbox itself -------------------------------------------------------------------------
 
     async def _respond_with_stats(self, request: Request) -> Response:  # noqa: ARG002
-        return JsonResponse(bodies.to_json(self.stats()))
+        return JsonResponse(bodies.encode_json(self.request_stats()))
 
-    def stats(self) -> Stats:
+    def request_stats(self) -> Stats:
         """What was asked so far: jobs and files since the ledger began, requests since the start. Foreign jobs are not
         counted."""
         jobs = [job for job in self.job_table if not job.by_other]

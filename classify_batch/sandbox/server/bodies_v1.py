@@ -27,7 +27,7 @@ USER_ID = "sandbox"
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-def to_json(body: object) -> str:
+def encode_json(body: object) -> str:
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -36,7 +36,7 @@ def job_json(job: SandboxJob, now_s: float, options: Options) -> str:
     created_at, updated_at = shown_job_times(job, now_s)
     mode = "" if options.silent_mode else f',"mode":"{job.mode}"'
     return (
-        f'{{"id":"{job.job_id}","project_id":{to_json(job.project_id)},{config_json(job.config)},'
+        f'{{"id":"{job.job_id}","project_id":{encode_json(job.project_id)},{config_json(job.config)},'
         f'"status":"{job.shown_status(now_s)}","user_id":"{USER_ID}",{created_at_json(created_at, options)}'
         f'"effective_at":"{created_at}","updated_at":"{updated_at}","error_message":{error_message_json(job, now_s)},'
         f'"job_record_id":null{mode}}}'
@@ -56,7 +56,7 @@ def created_at_json(created_at: str, options: Options) -> str:
 
 def error_message_json(job: SandboxJob, now_s: float) -> str:
     message = job.error_message(now_s)
-    return "null" if message is None else to_json(message)
+    return "null" if message is None else encode_json(message)
 
 
 @lru_cache(maxsize=64)
@@ -64,12 +64,12 @@ def config_json(config: JobConfig) -> str:
     parsing = config.parsing_configuration
     parsing_body = None if parsing is None else parsing.model_dump(exclude_none=True)
     rules = [rule.model_dump() for rule in config.rules]
-    return f'"rules":{to_json(rules)},"parsing_configuration":{to_json(parsing_body)}'
+    return f'"rules":{encode_json(rules)},"parsing_configuration":{encode_json(parsing_body)}'
 
 
 def page_json(items: Iterable[str], next_page_token: str | None, total: int) -> str:
     """A page of items that are JSON already."""
-    return f'{{"items":[{",".join(items)}],"next_page_token":{to_json(next_page_token)},"total_size":{total}}}'
+    return f'{{"items":[{",".join(items)}],"next_page_token":{encode_json(next_page_token)},"total_size":{total}}}'
 
 
 def item_body(job: SandboxJob, entry: ResultEntry, classifier: Classifier, options: Options) -> ItemBody:
@@ -106,12 +106,12 @@ def file_body(entry: FileEntry, project_id: str, expires_at_s: float | None = No
 
 
 def detail_json(detail: str) -> str:
-    return to_json({"detail": detail})
+    return encode_json({"detail": detail})
 
 
 def validation_errors_json(faults: Sequence[tuple[Sequence[str | int], str, str]]) -> str:
     """The body of a 422: where each error is, what it is, and its type."""
-    return to_json({"detail": [{"loc": list(where), "msg": what, "type": kind} for where, what, kind in faults]})
+    return encode_json({"detail": [{"loc": list(where), "msg": what, "type": kind} for where, what, kind in faults]})
 
 
 def encode_page_token(list_name: str, position: int) -> str:

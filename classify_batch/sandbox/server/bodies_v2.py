@@ -21,10 +21,10 @@ from classify_batch.sandbox.options import Options
 from classify_batch.sandbox.server.bodies_v1 import (
     USER_ID,
     created_at_json,
+    encode_json,
     error_message_json,
     shown_file_id,
     shown_job_times,
-    to_json,
 )
 from classify_batch.vocabulary import JobStatus
 
@@ -56,25 +56,25 @@ def job_json(
     finished = job.is_finished(now_s)
     shown = job.shown_status(now_s) if not finished and "unknown_status" in job.ending.oddities else None
     status = shown or status_word_of(job, now_s)
-    expanded = f',"usage":{to_json(usage_body(job, now_s, options))}' if usage else ""
+    expanded = f',"usage":{encode_json(usage_body(job, now_s, options))}' if usage else ""
     created_at, updated_at = shown_job_times(job, now_s)
     file_id = shown_file_id(job.file_ids[0], options)
     mode = None if options.silent_mode else job.mode
     return (
         f'{{"id":"{job.job_id}","configuration":{configuration_json(job.config, mode)},"configuration_id":null,'
         f'"document_input_type":"{"parse_job_id" if job.is_of_parse_job else "file_id"}",'
-        f'"file_input":{to_json(file_id)},"parse_job_id":{to_json(file_id if job.is_of_parse_job else None)},'
-        f'"project_id":{to_json(job.project_id)},"status":"{status}","user_id":"{USER_ID}",'
+        f'"file_input":{encode_json(file_id)},"parse_job_id":{encode_json(file_id if job.is_of_parse_job else None)},'
+        f'"project_id":{encode_json(job.project_id)},"status":"{status}","user_id":"{USER_ID}",'
         f'{created_at_json(created_at, options)}"updated_at":"{updated_at}",'
-        f'"error_message":{error_message_json(job, now_s)},"result":{to_json(answer_of_job(job, classifier))},'
-        f'"transaction_id":{to_json(job.transaction_id)}{expanded}}}'
+        f'"error_message":{error_message_json(job, now_s)},"result":{encode_json(answer_of_job(job, classifier))},'
+        f'"transaction_id":{encode_json(job.transaction_id)}{expanded}}}'
     )
 
 
 def deleted_json(job: SandboxJob) -> str:
     """The body of the response to a delete."""
     body: DeletedBody = {"id": job.job_id, "project_id": job.project_id}
-    return to_json(body)
+    return encode_json(body)
 
 
 @lru_cache(maxsize=64)
@@ -92,7 +92,7 @@ def configuration_json(config: JobConfig, mode: str | None) -> str:
     body: ConfigurationBody = {"rules": rules, "parsing_configuration": parsing_body}
     if mode is not None:
         body["mode"] = mode
-    return to_json(body)
+    return encode_json(body)
 
 
 def answer_of_job(job: SandboxJob, classifier: Classifier | None) -> ResultBody | None:

@@ -50,12 +50,12 @@ class JobHandlers:
             latest = self._job_table.latest_job(project_id, self.version)
             if latest is not None:
                 return latest
-        job = self._keep_job(self._job_table.draft_job(create_request, project_id, now_s))
+        job = self._append_to_ledger(self._job_table.draft_job(create_request, project_id, now_s))
         if self._create_faults.happens_to_next("overlap"):
-            self._keep_job(self._job_table.draft_overlapping_job(job, now_s))
+            self._append_to_ledger(self._job_table.draft_overlapping_job(job, now_s))
         return job
 
-    def _keep_job(self, job: SandboxJob) -> SandboxJob:
+    def _append_to_ledger(self, job: SandboxJob) -> SandboxJob:
         # The ledger first: a job that is answered for must be found again after a SIGKILL.
         if self._ledger is not None:
             self._ledger.append_job(job)

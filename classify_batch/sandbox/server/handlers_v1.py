@@ -43,10 +43,10 @@ class JobHandlersV1(JobHandlers):
 
     async def create_job(self, request: Request, now_s: float) -> str:
         create_request = parse_create_request(parse_create_v1(await read_body(request)))
-        return self._job_json(self._accept_create(create_request, self._project_id(request), now_s), now_s)
+        return self._encode_job(self._accept_create(create_request, self._project_id(request), now_s), now_s)
 
     async def get_job(self, request: Request, now_s: float) -> str:
-        return self._job_json(self._find_requested_job(request, now_s), now_s)
+        return self._encode_job(self._find_requested_job(request, now_s), now_s)
 
     async def list_jobs(self, request: Request, now_s: float) -> str:
         project_id = self._project_id(request)
@@ -54,7 +54,7 @@ class JobHandlersV1(JobHandlers):
         list_name = f"jobs of {project_id}"
         page = self._job_table.read_page(project_id, size, read_page_position(request, list_name), now_s)
         token = None if page.next_position is None else bodies.encode_page_token(list_name, page.next_position)
-        return bodies.page_json((self._job_json(job, now_s) for job in page.jobs), token, page.total)
+        return bodies.page_json((self._encode_job(job, now_s) for job in page.jobs), token, page.total)
 
     async def get_results(self, request: Request, now_s: float) -> str:
         job = self._find_requested_job(request, now_s)
@@ -65,7 +65,7 @@ class JobHandlersV1(JobHandlers):
         page = read_results_page(job, start, self._results_page_size, self._results_lag(job, now_s))
         token = None if page.next_start is None else bodies.encode_page_token(list_name, page.next_start)
         classifier = await self._classifier_for(job.config)
-        items = (bodies.to_json(bodies.item_body(job, entry, classifier, self._options)) for entry in page.entries)
+        items = (bodies.encode_json(bodies.item_body(job, entry, classifier, self._options)) for entry in page.entries)
         return bodies.page_json(items, token, page.total)
 
     def _results_lag(self, job: SandboxJob, now_s: float) -> ResultsLag | None:
@@ -75,5 +75,5 @@ class JobHandlersV1(JobHandlers):
         faults = self._options.faults
         return None if job.is_answered(now_s - faults.results_lag_s) else faults.results_lag_shows
 
-    def _job_json(self, job: SandboxJob, now_s: float) -> str:
+    def _encode_job(self, job: SandboxJob, now_s: float) -> str:
         return bodies.job_json(job, now_s, self._options)

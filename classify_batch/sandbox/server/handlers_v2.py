@@ -64,10 +64,10 @@ class JobHandlersV2(JobHandlers):
         if create_request.transaction_id is not None:
             known = self._job_table.find_by_transaction(create_request.transaction_id, project_id, now_s)
         job = self._accept_create(create_request, project_id, now_s) if known is None else known
-        return await self._job_json(job, now_s)
+        return await self._encode_job(job, now_s)
 
     async def get_job(self, request: Request, now_s: float) -> str:
-        return await self._job_json(self._find_requested_job(request, now_s), now_s, usage=asks_for_usage(request))
+        return await self._encode_job(self._find_requested_job(request, now_s), now_s, usage=asks_for_usage(request))
 
     async def list_jobs(self, request: Request, now_s: float) -> str:
         project_id = self._project_id(request)
@@ -94,7 +94,7 @@ class JobHandlersV2(JobHandlers):
             raise make_refusal(400, f"Classify job is {status_word_of(job, now_s)} and can't be cancelled")
         if self._ledger is not None:
             self._ledger.append_cancellation(job, now_s)
-        return await self._job_json(self._job_table.cancel_job(job, now_s), now_s)
+        return await self._encode_job(self._job_table.cancel_job(job, now_s), now_s)
 
     async def delete_job(self, request: Request, now_s: float) -> str:
         job = self._find_requested_job(request, now_s)
@@ -106,7 +106,7 @@ class JobHandlersV2(JobHandlers):
         self._job_table.delete_job(job)
         return deleted_json(job)
 
-    async def _job_json(self, job: SandboxJob, now_s: float, *, usage: bool = False) -> str:
+    async def _encode_job(self, job: SandboxJob, now_s: float, *, usage: bool = False) -> str:
         classifier = await self._classifier_for(job.config) if self._shows_answers(job, now_s) else None
         return job_json(job, now_s, classifier, self._options, usage=usage)
 

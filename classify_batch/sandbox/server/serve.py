@@ -38,7 +38,7 @@ _IN_FLIGHT_S = 3
 
 
 @contextmanager
-def opened(options: Options, wall_s: Callable[[], float] = time.time) -> Iterator[App]:
+def open_sandbox(options: Options, wall_s: Callable[[], float] = time.time) -> Iterator[App]:
     """A sandbox, ready to be served, with the jobs of its ledger. Not to be called on an event loop: it opens every
     file.
 
@@ -59,7 +59,7 @@ def opened(options: Options, wall_s: Callable[[], float] = time.time) -> Iterato
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
+async def serve_in_loop(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
     """Serves on 127.0.0.1 inside a running asyncio loop, and gives the base URL. Signal handlers stay as they are.
 
     Args:
@@ -104,7 +104,7 @@ async def serve_until_stopped(app: ASGIApp, port: int, announce: Callable[[str],
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     with anyio.open_signal_receiver(*heard) as signals:
-        async with serving(app, port) as base_url:
+        async with serve_in_loop(app, port) as base_url:
             announce(base_url)
             async for _ in signals:
                 break

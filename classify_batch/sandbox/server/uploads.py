@@ -68,7 +68,7 @@ class Upload:
     text: str | None = None
     uploaded_s: float | None = None
 
-    def to_body(self, expires_at_s: float | None) -> FileBody:
+    def file_body(self, expires_at_s: float | None) -> FileBody:
         body = bodies.file_body(FileEntry(self.file_id, self.name, self.size_bytes), self.project_id, expires_at_s)
         body["external_file_id"], body["purpose"] = self.external_file_id, self.purpose
         return body
@@ -120,9 +120,9 @@ class UploadStore:
                 self._named.add(file_id)
                 if self._random.random() < share:
                     self._append_line({DELETED: file_id})
-                    self._expire(file_id)
+                    self._expire_upload(file_id)
 
-    def _expire(self, file_id: str) -> None:
+    def _expire_upload(self, file_id: str) -> None:
         """Nobody finds it from now on, but for the jobs that were made of it."""
         self._expired[file_id] = self._uploads.pop(file_id)
         self._deleted.add(file_id)
@@ -134,7 +134,7 @@ class UploadStore:
             for file_id in [
                 each.file_id for each in self._uploads.values() if (each.uploaded_s or 0) + kept_s <= now_s
             ]:
-                self._expire(file_id)
+                self._expire_upload(file_id)
 
     def _expires_s(self, upload: Upload) -> float | None:
         kept_s = self._options.uploads_expire_in_s
@@ -196,13 +196,13 @@ class UploadStore:
         else:
             page = sort_files([*held, *uploaded], order)[start:stop]
         items = [
-            each.to_body(self._expires_s(each))
+            each.file_body(self._expires_s(each))
             if isinstance(each, Upload)
             else bodies.file_body(each, project_id, self._expires_at_s)
             for each in page
         ]
         token = bodies.encode_page_token(list_name, stop) if stop < total else None
-        return bodies.page_json(map(bodies.to_json, items), token, total)
+        return bodies.page_json(map(bodies.encode_json, items), token, total)
 
     def _select_files(self, request: Request, project_id: str) -> tuple[Sequence[FileEntry], Sequence[Upload]]:
         """The files that the query asks for: those that the project holds, and those that were uploaded to it."""
@@ -240,7 +240,7 @@ class UploadStore:
             self._wall_s(),
         )
         self._keep_upload(upload)
-        return bodies.to_json(upload.to_body(self._expires_s(upload)))
+        return bodies.encode_json(upload.file_body(self._expires_s(upload)))
 
     async def delete_file(self, request: Request, now_s: float) -> str:  # noqa: ARG002
         """Deletes an upload. The documents that the sandbox serves are on somebody's disk, and stay."""
@@ -262,7 +262,7 @@ class UploadStore:
             raise make_refusal(404, "Parse job not found")
         job: ParseJobBody = {"id": job_id, "project_id": project_id, "status": "COMPLETED", "error_message": None}
         body: ParsedBody = {"job": job}
-        return bodies.to_json(body)
+        return bodies.encode_json(body)
 
     def _select_held_files(self, file_ids: Iterable[str], project_id: str) -> Sequence[FileEntry]:
         """The files of these IDs that a create would accept, whether the list shows them or not."""

@@ -83,7 +83,7 @@ def test_a_confidence_outside_0_to_1_is_reported(confidence: float | None, odd: 
     warnings = decide_answered_job(attempt("a"), [Answer("a", True, "x", confidence)], 3, SUCCESS).warnings
     assert warnings == ["1 answers have a confidence outside 0 to 1"] * odd
     triage = TriageSettings(accept_above=0.5)
-    assert triage.accepts("x", confidence) == (confidence == 1.0)
+    assert triage.accepts_answer("x", confidence) == (confidence == 1.0)
 
 
 @patient

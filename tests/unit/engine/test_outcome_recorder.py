@@ -113,7 +113,7 @@ def end(
     """`answers`: of the attempt's own job, in the mode in which it was asked for."""
     journal = Recorder()
     outcomes = OutcomeRecorder(journal, Clock(), SPECS, escalation, triage, bills=bills)
-    job_id, mode = told.pop("job_id", "job"), SPECS.of(attempt.part).mode
+    job_id, mode = told.pop("job_id", "job"), SPECS.spec_of_part(attempt.part).mode
     named = [AnsweredFile(answer.file_id or "", answer, job_id, mode) for answer in answers]
     outcomes.end_attempt(attempt, Kind.COLLECTED, answers=named, failures=failures, job_id=job_id, **told)
     return journal

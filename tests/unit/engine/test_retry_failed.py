@@ -48,7 +48,7 @@ class FailedRun:
                 yield [f"file-{chunk}-{number}" for number in range(self.per_job)]
 
         await write_plan(self.store, chunks())
-        await self.plan.scan()
+        await self.plan.scan_whole_file()
         for chunk in range(self.chunks):
             self.end(chunk, dict.fromkeys(range(self.per_job), self.code))
         await self.begin_anew()
@@ -60,7 +60,7 @@ class FailedRun:
         await self.store.open_log(Log.JOURNAL, len(self.store.files[Log.JOURNAL]))
         self.journal = JournalWriter(self.store, self.snapshot, LoopClock())
         self.plan = PlanReader(self.store)
-        await self.plan.scan()
+        await self.plan.scan_whole_file()
 
     def end(self, chunk: int, codes: dict[int, str]) -> None:
         """The life of a chunk whose files end so."""
@@ -103,9 +103,9 @@ class FailedRun:
         """What another process reads in the journal."""
         await self.journal.wait_durable()
         snapshot, reader = RunSnapshot(self.chunks), Reader("journal")
-        for entry, offset in reader.feed(self.store.files[Log.JOURNAL]):
-            snapshot.read(entry, offset)
-        assert reader.finish() == 0
+        for entry, offset in reader.read_block(self.store.files[Log.JOURNAL]):
+            snapshot.apply_entry(entry, offset)
+        assert reader.finish_reading() == 0
         return snapshot
 
 
@@ -224,7 +224,7 @@ async def test_files_of_an_attempt_may_have_failed_in_several_ways() -> None:
         yield [f"file-0-{number}" for number in range(6)]
 
     await write_plan(run.store, one())
-    await run.plan.scan()
+    await run.plan.scan_whole_file()
     run.end(0, {0: "unresolved", 1: "not_answered", 2: "job_error", 3: "overdue", 4: "unresolved", 5: "job_error"})
     await run.begin_anew()
     await run.reopen()

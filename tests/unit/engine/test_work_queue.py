@@ -38,7 +38,7 @@ class Still:
 async def feed_of(journal: JournalWriter, store: MemoryStore, slots: JobSlots) -> WorkQueue:
     await write_plan(store, chunks())
     plan = PlanReader(store)
-    await plan.scan()
+    await plan.scan_whole_file()
     budget = CreditBudget(None)
     return WorkQueue(store, PlannedFiles(plan), journal, slots, Shutdown(), budget, Price(SETTINGS))
 
@@ -136,8 +136,8 @@ async def test_failed_files_are_taken_up_as_they_are_needed() -> None:
 def replayed(store: MemoryStore) -> tuple[dict[AttemptKey, OpenAttempt], list[Part]]:
     """What the next process finds in the journal."""
     snapshot = RunSnapshot(6)
-    for entry, offset in Reader("journal").feed(store.files["journal.jsonl"]):
-        snapshot.read(entry, offset)
+    for entry, offset in Reader("journal").read_block(store.files["journal.jsonl"]):
+        snapshot.apply_entry(entry, offset)
     return snapshot.open_attempts, snapshot.waiting_parts()
 
 

@@ -165,13 +165,13 @@ async def test_a_disk_that_refuses_is_a_store_error(tmp_path: Path) -> None:
 async def test_a_full_disk_raises_its_own_error_once() -> None:
     """ENOSPC on writing is the error that comes out, not one of closing the file behind it."""
     spool = Spool(None, Limits(1, 1, 1))
-    spool.add(["a", "b"])
+    spool.add_ids(["a", "b"])
     assert spool._file is not None
     full = os.open("/dev/full", os.O_RDWR)
     os.dup2(full, spool._file.fileno())
     os.close(full)
     with pytest.raises(StoreError, match=os.strerror(errno.ENOSPC)), spool:
-        spool.add(["c" * 100_000])
+        spool.add_ids(["c" * 100_000])
 
 
 @quick
@@ -199,7 +199,7 @@ async def test_ids_are_compared_by_value(planned: set[str], given_ids: set[str],
 
 async def test_buckets_are_even_and_leave_the_places_of_sets_alone() -> None:
     """No bucket is much larger than the others, and the hashes in one don't share the bits by which a set lays out."""
-    numbers = Buckets(limits=Limits(buckets=512)).numbers([f"file-{number}" for number in range(102_400)])
+    numbers = Buckets(limits=Limits(buckets=512)).bucket_numbers([f"file-{number}" for number in range(102_400)])
     counts = Counter(numbers)
     assert set(counts) == set(range(512))
     assert max(counts.values()) < 2 * 200

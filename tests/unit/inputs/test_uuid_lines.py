@@ -17,7 +17,7 @@ from classify_batch.inputs.formats.plain_lines import read_plain_lines
 from classify_batch.inputs.ids import all_valid
 from classify_batch.inputs.lines import Lines
 from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_uuids
-from classify_batch.rundir.plan import hash_ids, write_plan
+from classify_batch.rundir.plan import hash_file_ids, write_plan
 from classify_batch.store.memory import MemoryStore
 from classify_batch.streams.spill import Limits
 from classify_batch.streams.uuid_lines import UuidLines, join_ids
@@ -165,7 +165,7 @@ async def test_a_plan_of_uuids_has_the_same_bytes(batches: list[list[str]], size
     summary = await write_plan(first, cut_into_chunks(as_source([list(batch) for batch in batches]), size))
     assert await write_plan(second, cut_into_chunks(as_source(packed), size)) == summary
     assert second.files[PLAN_JSONL] == first.files[PLAN_JSONL]
-    assert await hash_ids(as_source(packed)) == summary.ids_sha256
+    assert await hash_file_ids(as_source(packed)) == summary.ids_sha256
 
 
 OUTCOMES = st.one_of(

@@ -26,7 +26,7 @@ from classify_batch.operations.diff.summary import DiffSummary, format_diff, sum
 from classify_batch.operations.open_run import OpenedRun
 from classify_batch.rundir.identity import differing_parts
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
-from classify_batch.rundir.journal.line import seal
+from classify_batch.rundir.journal.line import seal_line
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.outcome_lines import encode_line, encode_results, failure_lines, result_line
 from classify_batch.rundir.plan import plan_line
@@ -389,7 +389,7 @@ def reseal(files: dict[str, bytes]) -> None:
             if "results" in item:
                 start, end, _ = item["results"]
                 item["results"] = [start, end, crc32(files[Log.RESULTS][start:end])]
-    files[Log.JOURNAL] = b"".join(seal(json.dumps(body, separators=(",", ":")).encode()) for body in bodies)
+    files[Log.JOURNAL] = b"".join(seal_line(json.dumps(body, separators=(",", ":")).encode()) for body in bodies)
 
 
 def torn_plan(files: dict[str, bytes]) -> None:

@@ -20,7 +20,7 @@ from classify_batch.operations.report.outcome_totals import (
     WEAKEST_MAX,
     OutcomeTotals,
     ReportLine,
-    name_of,
+    name_for_person,
 )
 from classify_batch.operations.report.page import format_change, format_longer, format_share, format_span
 from classify_batch.operations.report.pictures import (
@@ -29,8 +29,8 @@ from classify_batch.operations.report.pictures import (
     WIDTH,
     TimePictures,
     draw_bins,
-    draw_run,
-    round_up,
+    draw_run_over_time,
+    round_up_for_axis,
 )
 from classify_batch.operations.report.spans import SPANS_MAX, Span, SpanTotals
 from classify_batch.operations.report.timeline import BUCKETS_MAX, Timeline
@@ -47,7 +47,7 @@ def entry(at_s: float, kind: Kind, *items: Item, pid: int = 1, state: str = "inc
 
 
 def drawn(timeline: Timeline, events: EventTotals | None = None) -> TimePictures:
-    pictures = draw_run(timeline, events or EventTotals())
+    pictures = draw_run_over_time(timeline, events or EventTotals())
     assert pictures is not None
     return pictures
 
@@ -66,11 +66,11 @@ def span_line(event: str, from_s: float, to_s: float | None, **values: object) -
 def test_jobs_in_flight_follow_the_journal() -> None:
     """A job counts from when it was accepted until it was seen to have ended, whichever line says so."""
     timeline = Timeline()
-    timeline.add(entry(0, Kind.OPENED))
-    timeline.add(entry(0, Kind.SUBMITTED, Item(0, 1), Item(1, 1)))
-    timeline.add(entry(1, Kind.ADOPTED, Item(2, 1)))
-    timeline.add(entry(2, Kind.FINISHED, Item(0, 1, duration_s=2.0)))
-    timeline.add(entry(3, Kind.COLLECTED, Item(0, 1, counts={"classified": 7}), Item(1, 1, counts={"failed": 2})))
+    timeline.add_entry(entry(0, Kind.OPENED))
+    timeline.add_entry(entry(0, Kind.SUBMITTED, Item(0, 1), Item(1, 1)))
+    timeline.add_entry(entry(1, Kind.ADOPTED, Item(2, 1)))
+    timeline.add_entry(entry(2, Kind.FINISHED, Item(0, 1, duration_s=2.0)))
+    timeline.add_entry(entry(3, Kind.COLLECTED, Item(0, 1, counts={"classified": 7}), Item(1, 1, counts={"failed": 2})))
     assert timeline.buckets[-1].in_flight == 1
     assert max(bucket.in_flight_max or 0 for bucket in timeline.buckets) == 3
     assert sum(bucket.files for bucket in timeline.buckets) == 9
@@ -81,17 +81,17 @@ def test_jobs_in_flight_follow_the_journal() -> None:
 def test_a_job_leaves_the_slots_where_it_finished() -> None:
     """Not only where it was collected, which may be much later."""
     timeline = Timeline()
-    timeline.add(entry(0, Kind.SUBMITTED, Item(0, 1), Item(1, 1)))
-    timeline.add(entry(2, Kind.FINISHED, Item(0, 1, duration_s=2.0)))
+    timeline.add_entry(entry(0, Kind.SUBMITTED, Item(0, 1), Item(1, 1)))
+    timeline.add_entry(entry(2, Kind.FINISHED, Item(0, 1, duration_s=2.0)))
     assert timeline.buckets[-1].in_flight == 1
 
 
 def test_a_month_takes_as_many_buckets_as_a_minute() -> None:
     """However long a run is, its time line stays small, and no file is left out."""
     timeline = Timeline()
-    timeline.add(entry(0, Kind.OPENED))
+    timeline.add_entry(entry(0, Kind.OPENED))
     for hour in range(24 * 30):
-        timeline.add(entry(3600 * hour, Kind.COLLECTED, Item(hour, 1, counts={"classified": 3})))
+        timeline.add_entry(entry(3600 * hour, Kind.COLLECTED, Item(hour, 1, counts={"classified": 3})))
     assert len(timeline.buckets) <= BUCKETS_MAX
     assert sum(bucket.files for bucket in timeline.buckets) == 3 * 24 * 30
     assert len(drawn(timeline).rate.bars) <= BUCKETS_MAX
@@ -103,9 +103,9 @@ def test_a_month_takes_as_many_buckets_as_a_minute() -> None:
 def test_a_clock_that_steps_back_moves_nothing_back() -> None:
     """A line with an earlier time counts as no earlier than the one before it."""
     timeline = Timeline()
-    timeline.add(entry(100, Kind.OPENED))
-    timeline.add(entry(110, Kind.COLLECTED, Item(0, 1, counts={"classified": 1})))
-    timeline.add(entry(50, Kind.COLLECTED, Item(1, 1, counts={"classified": 1})))
+    timeline.add_entry(entry(100, Kind.OPENED))
+    timeline.add_entry(entry(110, Kind.COLLECTED, Item(0, 1, counts={"classified": 1})))
+    timeline.add_entry(entry(50, Kind.COLLECTED, Item(1, 1, counts={"classified": 1})))
     assert (timeline.start_s, timeline.end_s) == (100, 110)
     assert timeline.buckets[-1].files == 2
 
@@ -114,7 +114,7 @@ def test_stops_and_kills_are_marked() -> None:
     """Between two processes is a band: of a stop where the first one wrote it down, else of a kill."""
     timeline = Timeline()
     for at_s, kind in ((0, Kind.OPENED), (10, Kind.CLOSED), (50, Kind.OPENED), (100, Kind.OPENED)):
-        timeline.add(entry(at_s, kind))
+        timeline.add_entry(entry(at_s, kind))
     (lane,) = drawn(timeline).lanes
     assert [band.words.split(":")[0] for band in lane.bars] == ["stopped", "killed"]
     assert [(round(band.x / WIDTH, 1), round(band.width / WIDTH, 1)) for band in lane.bars] == [(0.1, 0.4), (0.5, 0.5)]
@@ -126,23 +126,25 @@ def test_shards_that_run_at_once_have_one_timeline() -> None:
     """Jobs in flight are those of all shards, a span at work counts once, and a pause is where no shard has a process;
     who goes on with the next shard was at work between the two."""
     timeline = Timeline()
-    timeline.add(entry(0, Kind.OPENED, pid=1), 0)
-    timeline.add(entry(1, Kind.OPENED, pid=2), 1)
-    timeline.add(entry(2, Kind.SUBMITTED, Item(0, 1), Item(1, 1)), 0)
-    timeline.add(entry(3, Kind.SUBMITTED, Item(9, 1)), 1)
+    timeline.add_entry(entry(0, Kind.OPENED, pid=1), 0)
+    timeline.add_entry(entry(1, Kind.OPENED, pid=2), 1)
+    timeline.add_entry(entry(2, Kind.SUBMITTED, Item(0, 1), Item(1, 1)), 0)
+    timeline.add_entry(entry(3, Kind.SUBMITTED, Item(9, 1)), 1)
     assert timeline.buckets[-1].in_flight == 3
-    timeline.add(entry(10, Kind.CLOSED, pid=1, state="complete"), 0)  # its jobs are no more in flight, the other's are
+    timeline.add_entry(
+        entry(10, Kind.CLOSED, pid=1, state="complete"), 0
+    )  # its jobs are no more in flight, the other's are
     assert timeline.buckets[-1].in_flight == 1
-    timeline.add(entry(20, Kind.COLLECTED, Item(9, 1, counts={"classified": 4})), 1)
+    timeline.add_entry(entry(20, Kind.COLLECTED, Item(9, 1, counts={"classified": 4})), 1)
     assert timeline.working_s() == 20
-    timeline.add(entry(20, Kind.CLOSED, pid=2, state="complete"), 1)
-    timeline.add(entry(25, Kind.OPENED, pid=2), 2)  # the same process, one shard further
-    timeline.add(entry(30, Kind.CLOSED), 2)
-    timeline.add(entry(50, Kind.OPENED, pid=3), 2)
+    timeline.add_entry(entry(20, Kind.CLOSED, pid=2, state="complete"), 1)
+    timeline.add_entry(entry(25, Kind.OPENED, pid=2), 2)  # the same process, one shard further
+    timeline.add_entry(entry(30, Kind.CLOSED), 2)
+    timeline.add_entry(entry(50, Kind.OPENED, pid=3), 2)
     (lane,) = drawn(timeline).lanes
     assert [band.words.split(":")[0] for band in lane.bars] == ["stopped"]
-    assert (lane.seconds, timeline.working_s(), timeline.killed(running=1)) == (20, 30, 0)
-    assert timeline.killed(running=0) == 1
+    assert (lane.seconds, timeline.working_s(), timeline.count_killed(running=1)) == (20, 30, 0)
+    assert timeline.count_killed(running=0) == 1
     assert [(each.shard, each.started_s) for each in timeline.processes] == [(0, 0), (1, 1), (2, 25), (2, 50)]
 
 
@@ -153,14 +155,14 @@ def test_spans_that_overlap_count_once() -> None:
         spans = [Span(str(n), begin := rng.randrange(300), begin + rng.randrange(20)) for n in range(40)]
         totals = SpanTotals()
         for span in spans:
-            totals.add(span)
+            totals.add_span(span)
         seconds = {second for span in spans for second in range(int(span.from_s), int(span.to_s))}
         assert totals.seconds == len(seconds)
         assert all(before.to_s <= after.from_s for before, after in pairwise(totals.spans))
         assert totals.spans[-1].to_s == max(span.to_s for span in spans)
     joined = SpanTotals()
     for kind, from_s, to_s in (("killed", 5, 9), ("stopped", 0, 6)):
-        joined.add(Span(kind, from_s, to_s))
+        joined.add_span(Span(kind, from_s, to_s))
     assert joined.spans == [Span("killed", 0, 9)]
 
 
@@ -170,11 +172,11 @@ def test_events_of_several_shards_are_one_log() -> None:
     totals = EventTotals()
     for shard, begins_s in enumerate((20, 10)):
         totals.begin_log(shard)
-        totals.add(span_line("rate_limited", begins_s, begins_s + 20, answers=3))
-        totals.add(event_line(begins_s, "limit_discovered", name="requests_per_s", value=shard + 1))
-        totals.add(span_line("outage", 100 * shard + 100, None))
-        totals.add(event_line(100 * shard + 110, "warning", message="the same"))
-        totals.finish()
+        totals.add_line(span_line("rate_limited", begins_s, begins_s + 20, answers=3))
+        totals.add_line(event_line(begins_s, "limit_discovered", name="requests_per_s", value=shard + 1))
+        totals.add_line(span_line("outage", 100 * shard + 100, None))
+        totals.add_line(event_line(100 * shard + 110, "warning", message="the same"))
+        totals.end_open_spans()
     assert (totals.kinds["rate_limited"].seconds, totals.answers_429) == (30, 6)
     assert [mark.words for mark in totals.marks] == [
         "shard 1: the API allows requests_per_s = 2",
@@ -187,30 +189,32 @@ def test_events_of_several_shards_are_one_log() -> None:
 def test_examples_and_groups_are_bounded() -> None:
     """However many types, messages and files there are, so many are kept; every file is counted."""
     totals = OutcomeTotals()
-    totals.add(ReportLine(f"f{n}", "classified", type=f"t{n}", confidence=n / 1000) for n in range(1000))
-    totals.add(ReportLine(f"g{n}", "failed", code=f"c{n % 99}", message=f"m {n}") for n in range(1000))
-    totals.add(ReportLine(f"u{n}", "unmatched") for n in range(1000))
+    totals.add_lines(ReportLine(f"f{n}", "classified", type=f"t{n}", confidence=n / 1000) for n in range(1000))
+    totals.add_lines(ReportLine(f"g{n}", "failed", code=f"c{n % 99}", message=f"m {n}") for n in range(1000))
+    totals.add_lines(ReportLine(f"u{n}", "unmatched") for n in range(1000))
     assert len(totals.confidences) == TYPES_MAX + 1
     assert sum(map(sum, totals.confidences.values())) == 1000
     assert len(totals.failures) <= 2 * MESSAGES_MAX + 1
     assert sum(group.files for group in totals.failures.values()) == 1000
     assert [file.name for file in totals.unmatched()] == [f"u{n}" for n in range(EXAMPLES_MAX)]
-    assert [file.name for file in totals.weakest()] == [f"f{n}" for n in range(WEAKEST_MAX)]
+    assert [file.name for file in totals.weakest_answers()] == [f"f{n}" for n in range(WEAKEST_MAX)]
     falling = OutcomeTotals()
-    falling.add(ReportLine(f"f{n}", "classified", type="t", confidence=1 - n / 1000) for n in range(1000))
-    assert [file.name for file in falling.weakest()] == [f"f{999 - n}" for n in range(WEAKEST_MAX)]
+    falling.add_lines(ReportLine(f"f{n}", "classified", type="t", confidence=1 - n / 1000) for n in range(1000))
+    assert [file.name for file in falling.weakest_answers()] == [f"f{999 - n}" for n in range(WEAKEST_MAX)]
 
 
 def test_the_answers_of_a_small_run_are_all_listed() -> None:
     """Who tries a folder of documents looks for each of them by its name; of more files, the weakest and a few."""
     totals = OutcomeTotals()
     for n in range(LISTED_MAX):
-        totals.add([ReportLine(f"f{n}", "classified", type="t", confidence=1.0), ReportLine(f"u{n}", "unmatched")])
-    assert [file.name for file in totals.weakest()] == sorted(f"f{n}" for n in range(LISTED_MAX))
+        totals.add_lines(
+            [ReportLine(f"f{n}", "classified", type="t", confidence=1.0), ReportLine(f"u{n}", "unmatched")]
+        )
+    assert [file.name for file in totals.weakest_answers()] == sorted(f"f{n}" for n in range(LISTED_MAX))
     assert [file.name for file in totals.unmatched()] == sorted(f"u{n}" for n in range(LISTED_MAX))
     assert (totals.lists_classified, totals.lists_unmatched) == (True, True)
-    totals.add([ReportLine("f", "classified", type="t", confidence=0.1), ReportLine("u", "unmatched")])
-    assert [file.name for file in totals.weakest()] == ["f", *(f"f{n}" for n in range(WEAKEST_MAX - 1))]
+    totals.add_lines([ReportLine("f", "classified", type="t", confidence=0.1), ReportLine("u", "unmatched")])
+    assert [file.name for file in totals.weakest_answers()] == ["f", *(f"f{n}" for n in range(WEAKEST_MAX - 1))]
     assert len(totals.unmatched()) == EXAMPLES_MAX
     assert (totals.lists_classified, totals.lists_unmatched) == (False, False)
 
@@ -234,7 +238,7 @@ def test_a_comparison_says_how_much_longer_a_run_took(before_s: float, after_s: 
 def test_failures_that_differ_in_their_ids_only_are_one_group() -> None:
     """The file's and the job's own ID in a message don't make it another one."""
     totals = OutcomeTotals()
-    totals.add(
+    totals.add_lines(
         ReportLine(f"f{n}", "failed", code="overdue", message=f"f{n} in job j{n}", job_id=f"job j{n}") for n in range(3)
     )
     ((group,),) = (totals.failures.values(),)
@@ -244,24 +248,26 @@ def test_failures_that_differ_in_their_ids_only_are_one_group() -> None:
 def test_without_examples_nothing_of_a_file_is_kept() -> None:
     """Names, reasonings and messages are not even read into memory."""
     totals = OutcomeTotals(keeps_examples=False)
-    totals.add([ReportLine("secret", "classified", type="a", confidence=0.1, reasoning="secret")])
-    totals.add([ReportLine("secret", "failed", code="rejected", message="secret"), ReportLine("secret", "unmatched")])
+    totals.add_lines([ReportLine("secret", "classified", type="a", confidence=0.1, reasoning="secret")])
+    totals.add_lines(
+        [ReportLine("secret", "failed", code="rejected", message="secret"), ReportLine("secret", "unmatched")]
+    )
     assert "secret" not in repr(totals)
 
 
 def test_odd_confidences_are_counted_apart() -> None:
     """A confidence that is missing, or outside of 0 to 1, has no place in the picture."""
     totals = OutcomeTotals()
-    totals.add(ReportLine("f", "classified", type="a", confidence=each) for each in (None, -0.1, 1.1, 1.0, 0.0))
+    totals.add_lines(ReportLine("f", "classified", type="a", confidence=each) for each in (None, -0.1, 1.1, 1.0, 0.0))
     assert totals.unrated["a"] == 3
     assert totals.confidences["a"][0] == totals.confidences["a"][-1] == 1
 
 
 def test_a_file_is_called_by_its_path() -> None:
     """A carried path or name comes before the file ID; several paths of one file are counted."""
-    assert name_of(ReportLine("id", "failed")) == "id"
-    assert name_of(ReportLine("id", "failed", carried={"path": "a.pdf"})) == "a.pdf"
-    assert name_of(ReportLine("id", "failed", carried=[{"name": "a"}, {"name": "b"}])) == "a (and 1 more)"
+    assert name_for_person(ReportLine("id", "failed")) == "id"
+    assert name_for_person(ReportLine("id", "failed", carried={"path": "a.pdf"})) == "a.pdf"
+    assert name_for_person(ReportLine("id", "failed", carried=[{"name": "a"}, {"name": "b"}])) == "a (and 1 more)"
 
 
 @pytest.mark.parametrize(
@@ -283,7 +289,7 @@ def test_a_file_is_called_by_its_path() -> None:
 def test_odd_lines_of_an_event_log_are_passed_over(line: bytes) -> None:
     """A torn line, and one of another version, say nothing."""
     totals = EventTotals()
-    totals.add(line)
+    totals.add_line(line)
     assert (totals.spans, totals.marks, totals.answers_429) == ([], [], 0)
 
 
@@ -291,15 +297,15 @@ def test_a_span_is_counted_once() -> None:
     """It is written when it begins and when it ends: its seconds and answers are counted once, and it has its place."""
     totals, timeline = EventTotals(), Timeline()
     for at_s, kind in ((0, Kind.OPENED), (100, Kind.CLOSED)):
-        timeline.add(entry(at_s, kind))
+        timeline.add_entry(entry(at_s, kind))
     for line in (span_line("rate_limited", 10, None), span_line("rate_limited", 10, 40, answers=12)):
-        totals.add(line)
+        totals.add_line(line)
     for reason in ("cool_down", "credits", "paused"):
-        totals.add(span_line("waiting", 50, None, reason=reason))
+        totals.add_line(span_line("waiting", 50, None, reason=reason))
     for reason in ("cool_down", "credits", "paused"):
-        totals.add(span_line("waiting", 50, 60, reason=reason))
-    totals.add(span_line("outage", 70, 90))
-    totals.finish()
+        totals.add_line(span_line("waiting", 50, 60, reason=reason))
+    totals.add_line(span_line("outage", 70, 90))
+    totals.end_open_spans()
     lanes = {lane.kind: lane for lane in drawn(timeline, totals).lanes}
     assert {kind: lane.seconds for kind, lane in lanes.items()} == {
         "outage": 20,
@@ -321,8 +327,8 @@ def test_a_span_without_an_end_ended_with_its_process(ending: list[bytes]) -> No
     """At its stop, or, where it was killed, with its last line: never only when the next process began."""
     totals = EventTotals()
     for line in (event_line(0, "started"), span_line("outage", 10, None), *ending, event_line(200, "progress")):
-        totals.add(line)
-    totals.finish()
+        totals.add_line(line)
+    totals.end_open_spans()
     assert [(span.from_s, span.to_s) for span in totals.spans] == [(10, 30)]
     assert totals.kinds["outage"].seconds == 20
 
@@ -331,14 +337,14 @@ def test_any_number_of_spans_and_marks_is_bounded() -> None:
     """Neighbours become one, but only where there are too many; the seconds in all stay right."""
     totals = EventTotals()
     for number in range(20 * SPANS_MAX):
-        totals.add(span_line("outage", 60 * number, 60 * number + 7))
-        totals.add(event_line(60 * number, "limits_changed", limits={"jobs_in_flight": number}))
+        totals.add_line(span_line("outage", 60 * number, 60 * number + 7))
+        totals.add_line(event_line(60 * number, "limits_changed", limits={"jobs_in_flight": number}))
     assert 10 <= len(totals.spans) <= SPANS_MAX
     assert totals.kinds["outage"].seconds == 20 * SPANS_MAX * 7
     assert len(totals.marks) == MARKS_MAX
     few = EventTotals()
     for number in range(SPANS_MAX):
-        few.add(span_line("outage", 60 * number, 60 * number + 7))
+        few.add_line(span_line("outage", 60 * number, 60 * number + 7))
     assert len(few.spans) == SPANS_MAX
 
 
@@ -346,9 +352,9 @@ def test_limits_that_were_found_or_set_are_marked() -> None:
     """At their moment, in words; one that came after the journal's last line stands at the end."""
     totals, timeline = EventTotals(), Timeline()
     for at_s, kind in ((0, Kind.OPENED), (100, Kind.CLOSED)):
-        timeline.add(entry(at_s, kind))
-    totals.add(event_line(50, "limit_discovered", name="requests_per_s", value=7.5))
-    totals.add(event_line(999, "limits_changed", limits={"jobs_in_flight": 30, "paused": False}))
+        timeline.add_entry(entry(at_s, kind))
+    totals.add_line(event_line(50, "limit_discovered", name="requests_per_s", value=7.5))
+    totals.add_line(event_line(999, "limits_changed", limits={"jobs_in_flight": 30, "paused": False}))
     assert [mark.words for mark in totals.marks] == [
         "the API allows requests_per_s = 7.5",
         "set by tune: jobs_in_flight = 30, paused = False",
@@ -369,8 +375,8 @@ def test_limits_that_were_found_or_set_are_marked() -> None:
 def test_the_axis_of_time_has_round_labels(seconds: int, words: list[str]) -> None:
     """Seconds, minutes or hours; midnight has its date."""
     timeline = Timeline()
-    timeline.add(entry(47, Kind.OPENED))
-    timeline.add(entry(47 + seconds, Kind.CLOSED))
+    timeline.add_entry(entry(47, Kind.OPENED))
+    timeline.add_entry(entry(47 + seconds, Kind.CLOSED))
     ticks = drawn(timeline).ticks
     assert [tick.words for tick in ticks] == words
     assert all(0 <= tick.left <= 100 for tick in ticks)
@@ -379,11 +385,11 @@ def test_the_axis_of_time_has_round_labels(seconds: int, words: list[str]) -> No
 
 def test_bars_fit_their_scale() -> None:
     """The scale ends at a round number, and no bar leaves it; each type's confidences fill the height of their own."""
-    assert [round_up(value) for value in (0, 0.3, 7, 20, 891, 1001)] == [1, 0.3, 8, 20, 1000, 2000]
+    assert [round_up_for_axis(value) for value in (0, 0.3, 7, 20, 891, 1001)] == [1, 0.3, 8, 20, 1000, 2000]
     timeline = Timeline()
-    timeline.add(entry(0, Kind.OPENED))
-    timeline.add(entry(1, Kind.SUBMITTED, *(Item(number, 1) for number in range(7))))
-    timeline.add(entry(2, Kind.COLLECTED, Item(0, 1, counts={"classified": 891})))
+    timeline.add_entry(entry(0, Kind.OPENED))
+    timeline.add_entry(entry(1, Kind.SUBMITTED, *(Item(number, 1) for number in range(7))))
+    timeline.add_entry(entry(2, Kind.COLLECTED, Item(0, 1, counts={"classified": 891})))
     pictures = drawn(timeline)
     assert (pictures.jobs.most, pictures.jobs.top) == (7, 8)
     assert min(bar.y for bar in pictures.jobs.bars) == pytest.approx(160 / 8)
@@ -392,7 +398,7 @@ def test_bars_fit_their_scale() -> None:
 
 def test_a_run_without_a_line_has_no_picture() -> None:
     """Nothing has happened yet, and nothing is divided by it."""
-    assert draw_run(Timeline(), EventTotals()) is None
+    assert draw_run_over_time(Timeline(), EventTotals()) is None
 
 
 def test_a_few_of_many_are_not_none() -> None:

@@ -39,7 +39,7 @@ from classify_batch.operations.reuse.plan_reusing import plan_reusing
 from classify_batch.operations.verify import Verification, verify_store
 from classify_batch.rundir.journal.totals import Totals, read_totals
 from classify_batch.rundir.journal.writer import JournalWriter
-from classify_batch.rundir.opened_run import RunOnDisk, mend, read_run
+from classify_batch.rundir.opened_run import RunOnDisk, cut_off_tails, read_run
 from classify_batch.rundir.outcome_lines import encode_line
 from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.rundir.run_json import write_run_file
@@ -138,8 +138,8 @@ async def planned_telling_spellings_apart(night: Night) -> Stream:
 async def carried_out(night: Night, number: int, store: MemoryStore) -> Stream:
     run = await run_of(store)
     plan = PlanReader(store)
-    await plan.scan(run.run.plan_sha256)
-    await mend(store, run)
+    await plan.scan_whole_file(run.run.plan_sha256)
+    await cut_off_tails(store, run)
     writer = JournalWriter(store, run.snapshot, At(1000.0 * number), totals_every_bytes=600)
     writer.record_about_run(Kind.OPENED, {"run_sha256": run.run_sha256})
     async for chunk, file_ids in plan.stream(wanted=run.snapshot.is_planned):

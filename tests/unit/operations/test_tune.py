@@ -37,7 +37,7 @@ async def until_there(path: Path) -> bytes:
 
 def test_each_file_is_its_own_and_says_what_it_says() -> None:
     """Two that change the same limits differ in blanks, which readers of JSON pass over."""
-    first, second = encode_limits(FASTER.changes()), encode_limits(FASTER.changes())
+    first, second = encode_limits(FASTER.changed_limits()), encode_limits(FASTER.changed_limits())
     assert first != second
     assert json.loads(first) == json.loads(second) == {"jobs_in_flight": 50}
     assert Tuning.model_validate_json(first) == Tuning.model_validate_json(second) == FASTER
@@ -45,7 +45,7 @@ def test_each_file_is_its_own_and_says_what_it_says() -> None:
 
 async def test_another_file_in_the_place_of_ours_stays() -> None:
     """What is removed is the file that was read, and no other one that says the same."""
-    ours, theirs = encode_limits(FASTER.changes()), encode_limits(FASTER.changes())
+    ours, theirs = encode_limits(FASTER.changed_limits()), encode_limits(FASTER.changed_limits())
     store = MemoryStore({TUNE_JSON: theirs})
     await remove_limits(store, ours)
     assert await store.read(TUNE_JSON) == theirs
@@ -67,7 +67,7 @@ async def test_tune_takes_the_next_ones_file_for_its_answer(run_dir: Path) -> No
 
         tasks.start_soon(ours)
         await until_there(run_dir / TUNE_JSON)
-        theirs = encode_limits(FASTER.changes())
+        theirs = encode_limits(FASTER.changed_limits())
         async with DiskStore(run_dir) as store:
             # As if both happened between two looks of ours: one step, so that no look falls between them.
             (run_dir / "next").write_bytes(theirs)

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from classify_batch.operations import verify as verifying
 from classify_batch.operations.output_hashes import OutputHashes
 from classify_batch.operations.verify import Verification, verify_store
-from classify_batch.rundir.journal.entry import decode, encode_about_run
+from classify_batch.rundir.journal.entry import decode_entry, encode_about_run
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.manifest_json import manifest_of, read_manifest, write_manifest
 from classify_batch.rundir.opened_run import read_run
@@ -188,7 +188,7 @@ async def test_every_flipped_committed_bit_of_an_interrupted_run_is_found(killed
 def durable_lines(files: Files) -> int:
     """How many lines of a journal are sworn to have been on the disk."""
     reader = Reader(Log.JOURNAL)
-    return max(entry.durable for entry, _ in reader.feed(files[Log.JOURNAL]))
+    return max(entry.durable for entry, _ in reader.read_block(files[Log.JOURNAL]))
 
 
 # --- Lines -----------------------------------------------------------------------------------------------------------
@@ -279,7 +279,7 @@ async def test_missing_and_unplanned_outcomes_are_found(complete: Files) -> None
 
 def resealed(line: bytes, run_sha256: str) -> bytes:
     """A line of the journal under another run.json."""
-    entry = decode(line)
+    entry = decode_entry(line)
     if entry.kind is not Kind.OPENED:
         return line + b"\n"
     return encode_about_run(entry.seq, entry.at_s, entry.durable, entry.kind, {"run_sha256": run_sha256})
@@ -351,7 +351,7 @@ async def test_outputs_of_a_manifest_that_changed_are_hashed_again(complete: Fil
     """What was hashed for one manifest doesn't speak for the next."""
     store = MemoryStore(complete)
     hashes = OutputHashes(store)
-    await hashes.run()
+    await hashes.hash_all_outputs()
     manifest = await read_manifest(store)
     assert manifest is not None
     changed = MemoryStore({**complete, Log.RESULTS: b"{}\n"})

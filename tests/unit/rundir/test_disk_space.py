@@ -57,7 +57,7 @@ def test_a_real_run_keeps_to_the_estimate(tmp_path: Path, version: str, carry: t
     assert sizes["plan.jsonl"] == pytest.approx(said.plan, rel=0.1)
     assert said.journal / 3 < sizes["journal.jsonl"] < 2 * said.journal
     assert carried < sizes["results.jsonl"] < said.answers
-    assert said.bytes == said.plan + said.answers + said.journal == said.plan + said.left
+    assert said.total_bytes == said.plan + said.answers + said.journal == said.plan + said.bytes_besides_plan
 
 
 def test_a_second_look_takes_the_answers_twice() -> None:
@@ -71,7 +71,7 @@ def test_a_second_look_takes_the_answers_twice() -> None:
 def test_little_space_is_a_warning_and_enough_is_none() -> None:
     """The warning names both figures and the place; where nobody knows what is free, nothing is said."""
     size = estimate_size(1_000_000, 0, settings(), id_bytes=36_000_000)
-    needed = size.disk.bytes
+    needed = size.disk.total_bytes
     assert [*assess_disk_space(size, FreeSpace(HERE, needed))] == [*assess_disk_space(size, None)] == []
     (finding,) = assess_disk_space(size, FreeSpace(HERE, needed - 1))
     assert finding.code == "disk_space"

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted, Submitting, Tally, kind_of
 from classify_batch.model import AttemptKey, Part, ProvisionalRange, Segment, to_ranges
 from classify_batch.rundir.journal import entry as entry_module
-from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts, read_part, write_part
-from classify_batch.rundir.journal.line import BadLineError, seal
+from classify_batch.rundir.journal.entry import decode_entry, encode_about_run, encode_facts, read_part, write_part
+from classify_batch.rundir.journal.line import BadLineError, seal_line
 from classify_batch.vocabulary import Kind
 
 patient = settings(deadline=None)  # a busy machine is no fault
@@ -99,7 +99,7 @@ def test_facts_are_read_back_as_they_were_written(
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert line.isascii()
-    entry = decode(line[:-1])
+    entry = decode_entry(line[:-1])
     assert entry.facts == tuple(written)
     assert entry.kind is kind_of(written[0])
     assert (entry.seq, entry.at_s, entry.durable, entry.requests) == (seq, at_s, durable, requests)
@@ -111,7 +111,7 @@ def test_facts_are_read_back_as_they_were_written(
 def test_what_is_said_of_the_run_is_read_back(data: st.DataObject, kind: Kind) -> None:
     """The facts about the run as a whole keep their own keys, whatever other versions write beside them."""
     values = data.draw(ABOUT_RUN[kind])
-    entry = decode(encode_about_run(7, 1.5, 6, kind, values | {"from": "another version"})[:-1])
+    entry = decode_entry(encode_about_run(7, 1.5, 6, kind, values | {"from": "another version"})[:-1])
     assert (entry.seq, entry.at_s, entry.durable, entry.kind) == (7, 1.5, 6, kind)
     read = {
         Kind.OPENED: entry.opened,
@@ -132,7 +132,7 @@ def test_a_flipped_bit_is_refused(data: st.DataObject, batch: tuple[float, list[
     bit = data.draw(st.integers(0, 8 * len(line) - 1))
     line[bit // 8] ^= 1 << bit % 8
     with pytest.raises(BadLineError):
-        decode(bytes(line))
+        decode_entry(bytes(line))
 
 
 def test_every_flipped_bit_of_a_line_is_refused() -> None:
@@ -146,7 +146,7 @@ def test_every_flipped_bit_of_a_line_is_refused() -> None:
         flipped = bytearray(line)
         flipped[bit // 8] ^= 1 << bit % 8
         with pytest.raises(BadLineError):
-            decode(bytes(flipped))
+            decode_entry(bytes(flipped))
 
 
 @patient
@@ -158,7 +158,7 @@ def test_a_line_that_lost_a_byte_is_refused(batch: tuple[float, list[Fact]], whe
     for damaged in (line[:where], line[:where] + line[where + 1 :]):
         if damaged != line:
             with pytest.raises(BadLineError):
-                decode(damaged)
+                decode_entry(damaged)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_a_line_that_lost_a_byte_is_refused(batch: tuple[float, list[Fact]], whe
 def test_what_is_no_line_is_refused(line: bytes) -> None:
     """Garbage is reported as such, and never becomes another error."""
     with pytest.raises(BadLineError):
-        decode(line)
+        decode_entry(line)
 
 
 @patient
@@ -186,7 +186,7 @@ def test_both_readers_read_the_same(batch: tuple[float, list[Fact]], seq: int) -
     """What msgspec is too strict for is read by json: which of the two it is makes no difference."""
     line = encode_facts(seq, batch[0], 0, batch[1], 7)[:-1]
     slow = entry_module._decode_by_json(line)
-    assert decode(line) == slow
+    assert decode_entry(line) == slow
     assert slow.facts == tuple(batch[1])
 
 
@@ -205,14 +205,14 @@ def test_both_readers_read_the_same(batch: tuple[float, list[Fact]], seq: int) -
 def test_a_sound_line_that_says_nothing_is_refused(body: bytes) -> None:
     """The checksum fits, and yet it is no line of ours."""
     with pytest.raises(BadLineError):
-        decode(seal(body)[:-1])
+        decode_entry(seal_line(body)[:-1])
 
 
 def test_readers_ignore_keys_that_they_do_not_know() -> None:
     """A later version may say more."""
     at = b'"at":"2026-01-01T00:00:00","kind":"submitted","durable":0'
-    line = seal(b'{"seq":1,%s,"epoch":3,"items":[{"chunk":1,"attempt":1,"job_id":"j","account":"a"}]}' % at)
-    assert decode(line[:-1]).facts == (Submitted(AttemptKey(1, 1), "j", 1_767_225_600.0),)
+    line = seal_line(b'{"seq":1,%s,"epoch":3,"items":[{"chunk":1,"attempt":1,"job_id":"j","account":"a"}]}' % at)
+    assert decode_entry(line[:-1]).facts == (Submitted(AttemptKey(1, 1), "j", 1_767_225_600.0),)
 
 
 @patient
@@ -226,10 +226,10 @@ def test_a_part_in_a_reopening_is_read_back(data: st.DataObject) -> None:
 
 def test_a_line_of_an_older_version_is_read() -> None:
     """It knows nothing of shared bad jobs, of found jobs, and of the server's time."""
-    line = seal(
+    line = seal_line(
         b'{"seq":1,"at":"2026-01-01T00:00:00Z","kind":"submitting","durable":0,'
         b'"items":[{"chunk":1,"attempt":1,"ranges":[[0,2]],"bad_jobs":2,"credits":15}]}'
     )
-    entry = decode(line[:-1])
+    entry = decode_entry(line[:-1])
     assert entry.facts == (Submitting(AttemptKey(1, 1), Part(1, to_ranges([0, 1]), 2), 1_767_225_600.0, 15),)
     assert (entry.server_s, entry.clocks_disagree) == (None, False)

@@ -51,7 +51,7 @@ def replayed_until_refused(lines: list[bytes], *, in_bulk: bool) -> tuple[int, s
     for number, sealed in enumerate(lines):
         before = as_if_read_singly(snapshot)
         try:
-            for entry, offset in reader.feed(sealed):
+            for entry, offset in reader.read_block(sealed):
                 snapshot.replay_line(entry, offset)
         except (InternalError, LookupError, ValueError) as error:
             return number, str(error), stands(before)
@@ -75,7 +75,7 @@ def test_plain_lines_take_few_objects() -> None:
     data = encode_facts(1, 1.0, 0, [Submitting(key, Part(key.chunk), 1.0) for key in keys]) + encode_facts(
         2, 2.0, 0, [Submitted(key, f"job {key.chunk}", 2.0) for key in keys]
     )
-    for entry, offset in reader.feed(data):
+    for entry, offset in reader.read_block(data):
         snapshot.replay_line(entry, offset)
     assert not snapshot.open_attempts
     snapshot.end_reading()

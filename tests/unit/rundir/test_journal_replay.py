@@ -23,7 +23,7 @@ from classify_batch.lifecycle import (
     split_in_halves,
 )
 from classify_batch.model import AttemptKey, Part
-from classify_batch.rundir.journal.entry import Entry, decode, encode_about_run, encode_facts
+from classify_batch.rundir.journal.entry import Entry, decode_entry, encode_about_run, encode_facts
 from classify_batch.rundir.journal.plain import decode_plain
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import RunSnapshot
@@ -47,8 +47,8 @@ def read(data: bytes, known_durable: int = 0, block_bytes: int = 1 << 16) -> tup
     """What a reader makes of a journal: the seqs, where the good lines end, and the bytes of torn tail."""
     reader = Reader("journal.jsonl")
     blocks = (data[start : start + block_bytes] for start in range(0, len(data), block_bytes))
-    seqs = [entry.seq for block in blocks for entry, _ in reader.feed(block)]
-    torn = reader.finish(known_durable)
+    seqs = [entry.seq for block in blocks for entry, _ in reader.read_block(block)]
+    torn = reader.finish_reading(known_durable)
     assert reader.good_end + torn == len(data)
     return seqs, reader.good_end, torn
 
@@ -65,10 +65,10 @@ def test_blocks_may_end_anywhere(lines: int, block_bytes: int) -> None:
     reader = Reader("journal.jsonl")
     found: list[tuple[Entry, int]] = []
     for start in range(0, len(data), block_bytes):
-        found += reader.feed(data[start : start + block_bytes])
+        found += reader.read_block(data[start : start + block_bytes])
     assert [entry.seq for entry, _ in found] == list(range(1, lines + 1))
     assert all(data[offset:].startswith(each) for (_, offset), each in zip(found, written, strict=True))
-    assert reader.finish() == 0
+    assert reader.finish_reading() == 0
 
 
 @patient
@@ -164,9 +164,9 @@ class Ticking:
 
 def replay(data: bytes, chunks: int) -> RunSnapshot:
     snapshot, reader = RunSnapshot(chunks), Reader("journal.jsonl")
-    for entry, offset in reader.feed(data):
-        snapshot.read(entry, offset)
-    assert reader.finish() == 0
+    for entry, offset in reader.read_block(data):
+        snapshot.apply_entry(entry, offset)
+    assert reader.finish_reading() == 0
     snapshot.end_reading()
     return snapshot
 
@@ -309,7 +309,7 @@ def test_lines_are_read_as_their_facts_are_lived(chunks: int, lots: list[int], d
     life = Life(chunks, lambda size: next(draw, 0) % size)
     for _ in lots:
         life.step()
-    entries = [entry for entry, _ in Reader("journal.jsonl").feed(life.journal())][1:]
+    entries = [entry for entry, _ in Reader("journal.jsonl").read_block(life.journal())][1:]
     lived, read_back, in_bulk = RunSnapshot(chunks), RunSnapshot(chunks), RunSnapshot(chunks)
     while entries:
         most = next((n for n, entry in enumerate(entries) if entry.kind is not entries[0].kind), len(entries))
@@ -317,10 +317,10 @@ def test_lines_are_read_as_their_facts_are_lived(chunks: int, lots: list[int], d
         facts = [fact for entry in entries[:taken] for fact in entry.facts]
         lived.seq += 1
         sealed = encode_facts(lived.seq, entries[0].at_s, 0, facts)
-        written = decode(sealed[:-1])
+        written = decode_entry(sealed[:-1])
         for fact in written.facts:
-            lived.apply(fact, 7)
-        read_back.read(written, 7)
+            lived.apply_fact(fact, 7)
+        read_back.apply_entry(written, 7)
         in_bulk.replay_line(decode_plain(sealed[:-1]), 7)
         entries = entries[taken:]
         assert stands(read_back) == stands(as_if_read_singly(in_bulk)) == stands(lived)
@@ -371,8 +371,8 @@ def test_requests_of_killed_processes_are_counted() -> None:
         encode_about_run(5, 1.0, 0, Kind.CLOSED, {"requests": 7}),
         encode_about_run(6, 1.0, 0, Kind.OPENED, {}),
     ]
-    for entry, offset in Reader("journal.jsonl").feed(b"".join(lines)):
-        snapshot.read(entry, offset)
+    for entry, offset in Reader("journal.jsonl").read_block(b"".join(lines)):
+        snapshot.apply_entry(entry, offset)
     snapshot.end_reading()
     assert snapshot.requests == 12
     assert snapshot.closed is None
@@ -399,9 +399,9 @@ def test_what_can_not_follow_is_refused(facts: list[Fact]) -> None:
     snapshot = RunSnapshot(1)
     *before, last = facts
     for fact in before:
-        snapshot.apply(fact, 0)
+        snapshot.apply_fact(fact, 0)
     with pytest.raises(InternalError):
-        snapshot.apply(last, 0)
+        snapshot.apply_fact(last, 0)
 
 
 def test_found_limits_are_written_when_they_are_news() -> None:
@@ -422,6 +422,6 @@ def test_found_limits_are_written_when_they_are_news() -> None:
         writer.record(Ended(key, Kind.COLLECTED))
         writer.write()
         line = store.crash(max).files[Log.JOURNAL].splitlines()[-1]
-        said.append(decode(line).found)
+        said.append(decode_entry(line).found)
         assert replay(store.crash(max).files[Log.JOURNAL], 9).found == snapshot.found
     assert said == [None, {"requests_per_s": 20.0}, None, {"requests_per_s": 15.0, "jobs_in_flight": 5}, {}, None]

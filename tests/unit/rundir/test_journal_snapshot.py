@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from classify_batch.lifecycle import Adopted, Ended, Finished, Recheck, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Range
-from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts
+from classify_batch.rundir.journal.entry import decode_entry, encode_about_run, encode_facts
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
 from classify_batch.store.memory import MemoryStore
@@ -34,9 +34,9 @@ def test_a_job_that_is_looked_at_again_is_held_again() -> None:
     """After a reopening, by the attempt that is looked at; one that is only looked for has none."""
     snapshot = RunSnapshot(2)
     for chunk in range(2):
-        snapshot.apply(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0), 0)
-        snapshot.apply(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0), 0)
-        snapshot.apply(Ended(AttemptKey(chunk, 1), Kind.COLLECTED), 0)
+        snapshot.apply_fact(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0), 0)
+        snapshot.apply_fact(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0), 0)
+        snapshot.apply_fact(Ended(AttemptKey(chunk, 1), Kind.COLLECTED), 0)
     old: Recheck = {
         "attempt": 1,
         "attempts": 1,
@@ -45,7 +45,7 @@ def test_a_job_that_is_looked_at_again_is_held_again() -> None:
         "project_id": "p",
     }
     looks: list[Recheck] = [{"chunk": 0, "job_id": "job-0", **old}, {"chunk": 1, **old}]
-    snapshot.reopen({"generation": 1, "again": [], "looks": looks}, 2.0)
+    snapshot.reopen_failed({"generation": 1, "again": [], "looks": looks}, 2.0)
     assert (snapshot.attempt_of_job("job-0"), snapshot.attempt_of_job("job-1")) == (AttemptKey(0, 1), None)
     assert {(open_attempt.server_s, open_attempt.project_id) for open_attempt in snapshot.open_attempts.values()} == {
         (7.5, "p")
@@ -66,8 +66,8 @@ def with_jobs(chunks: int) -> RunSnapshot:
     """A run whose chunks but the last have a job each."""
     snapshot = RunSnapshot(chunks)
     for chunk in range(chunks - 1):
-        snapshot.apply(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0), 0)
-        snapshot.apply(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0), 0)
+        snapshot.apply_fact(Submitting(AttemptKey(chunk, 1), Part(chunk), 1.0), 0)
+        snapshot.apply_fact(Submitted(AttemptKey(chunk, 1), f"job-{chunk}", 1.0), 0)
     return snapshot
 
 
@@ -87,15 +87,15 @@ def test_a_cancel_holds_until_a_process_has_finished_it(lines: list[bytes], stat
     """Whoever is killed or interrupted leaves it to the next; once it is done, the next start goes on."""
     snapshot = with_jobs(2)
     for line in lines:
-        snapshot.read(decode(line.rstrip(b"\n")), 0)
+        snapshot.apply_entry(decode_entry(line.rstrip(b"\n")), 0)
     assert snapshot.cancel == state
 
 
 def test_attempts_that_begin_after_a_cancel_are_not_marked() -> None:
     """Only what was open then; and who goes on without knowing of a cancel has ended it."""
     snapshot = with_jobs(3)
-    snapshot.read(decode(CANCEL.rstrip(b"\n")), 0)
-    snapshot.apply(Submitting(AttemptKey(2, 1), Part(2), 1.0), 0)
+    snapshot.apply_entry(decode_entry(CANCEL.rstrip(b"\n")), 0)
+    snapshot.apply_fact(Submitting(AttemptKey(2, 1), Part(2), 1.0), 0)
     marks = {key.chunk: open_attempt.cancelled for key, open_attempt in snapshot.open_attempts.items()}
     assert marks == {0: True, 1: True, 2: False}
     assert snapshot.cancel is None
@@ -108,16 +108,16 @@ NEIGHBOUR, CLEARED = Part(0, (Range(1, 2),), shared_bad_jobs=2), Part(0, (Range(
 
 def send(snapshot: RunSnapshot, key: AttemptKey, part: Part) -> None:
     """An attempt whose job has ended, and is not collected yet."""
-    snapshot.apply(Submitting(key, part, 1.0), 0)
-    snapshot.apply(Submitted(key, f"job-{key.attempt}", 1.0), 0)
-    snapshot.apply(Finished(key, "ERROR"), 0)
+    snapshot.apply_fact(Submitting(key, part, 1.0), 0)
+    snapshot.apply_fact(Submitted(key, f"job-{key.attempt}", 1.0), 0)
+    snapshot.apply_fact(Finished(key, "ERROR"), 0)
 
 
 def split(neighbour: Part) -> RunSnapshot:
     """Two files that were in one job: ours is out by itself, and the neighbour waits."""
     snapshot = RunSnapshot(1)
     send(snapshot, FIRST, Part(0))
-    snapshot.apply(Ended(FIRST, Kind.SPLIT, requeued=(OUR_PART, neighbour)), 0)
+    snapshot.apply_fact(Ended(FIRST, Kind.SPLIT, requeued=(OUR_PART, neighbour)), 0)
     send(snapshot, OURS, OUR_PART)
     return snapshot
 
@@ -150,11 +150,11 @@ def test_a_neighbour_is_suspect_until_it_ended_well(end: Ended, suspect: bool) -
     itself was, for as long as the chunk lasts."""
     snapshot = split(NEIGHBOUR)
     send(snapshot, NEIGHBOURS, NEIGHBOUR)
-    snapshot.apply(end, 0)
+    snapshot.apply_fact(end, 0)
     assert snapshot.other_file_suspected(OURS) is suspect
     if CLEARED in snapshot.waiting_parts():
         send(snapshot, LATER, CLEARED)
-        snapshot.apply(Ended(LATER, Kind.COLLECTED), 0)
+        snapshot.apply_fact(Ended(LATER, Kind.COLLECTED), 0)
     assert snapshot.other_file_suspected(OURS) is suspect
 
 
@@ -163,7 +163,7 @@ def test_who_failed_without_shared_bad_jobs_explains_none() -> None:
     snapshot = split(CLEARED)
     send(snapshot, NEIGHBOURS, CLEARED)
     assert not snapshot.other_file_suspected(OURS)
-    snapshot.apply(failed("job_error"), 0)
+    snapshot.apply_fact(failed("job_error"), 0)
     assert not snapshot.other_file_suspected(OURS)
 
 
@@ -205,7 +205,7 @@ def test_a_listed_time_counts_until_a_job_of_the_run_tells_one() -> None:
 def test_a_line_tells_the_earliest_time_that_its_intents_knew(times: list[float | None]) -> None:
     """So that no job of any of them is thought to be too old; nothing, where one of them knew nothing."""
     intents = [Submitting(AttemptKey(0, 1), Part(0), 1.0, server_s=time_s) for time_s in times]
-    entry = decode(encode_facts(1, 1.0, 0, intents)[:-1])
+    entry = decode_entry(encode_facts(1, 1.0, 0, intents)[:-1])
     known = [time_s for time_s in times if time_s is not None]
     assert entry.server_s == (min(known) if len(known) == len(times) else None)
     assert all(isinstance(fact, Submitting) and fact.server_s == entry.server_s for fact in entry.facts)
@@ -222,7 +222,7 @@ def test_a_later_process_goes_on_with_the_servers_time() -> None:
     read_back = journal_of(writer, store, 4)
     assert (read_back.server_s, read_back.open_attempts[AttemptKey(1, 1)].server_s) == (400.0, 300.0)
     assert read_back.open_attempts[AttemptKey(0, 1)].server_s is None
-    read_back.read(decode(encode_facts(99, 1.0, 0, [Submitting(AttemptKey(3, 1), Part(3), 1.0)])[:-1]), 0)
+    read_back.apply_entry(decode_entry(encode_facts(99, 1.0, 0, [Submitting(AttemptKey(3, 1), Part(3), 1.0)])[:-1]), 0)
     assert read_back.server_s == 400.0  # a line that knows nothing unsays nothing
 
 
@@ -251,7 +251,7 @@ def test_times_that_disagree_are_of_no_use_any_more() -> None:
     later.record(Submitted(begun(later, 2), "job-2", 1.0, None, 310.0))
     assert (later.server_s, later.clocks_disagree) == (None, True)
     last = journal_of(later, store, 4)
-    last.read(decode(encode_facts(99, 1.0, 0, [Submitting(AttemptKey(3, 1), Part(3), 1.0)])[:-1]), 0)
+    last.apply_entry(decode_entry(encode_facts(99, 1.0, 0, [Submitting(AttemptKey(3, 1), Part(3), 1.0)])[:-1]), 0)
     assert last.clocks_disagree
 
 

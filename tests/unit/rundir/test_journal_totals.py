@@ -15,8 +15,8 @@ from classify_batch.errors import DamagedError
 from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Recheck, Retried, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.operations import status
-from classify_batch.rundir.journal.entry import decode, encode_about_run, encode_facts
-from classify_batch.rundir.journal.line import BadLineError, refuse_unsound, seal
+from classify_batch.rundir.journal.entry import decode_entry, encode_about_run, encode_facts
+from classify_batch.rundir.journal.line import BadLineError, refuse_unsound, seal_line
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES, Totals, read_totals
 from classify_batch.rundir.journal.writer import JournalWriter
@@ -159,7 +159,7 @@ def test_an_old_journal_is_summed_up_whole(lots: list[int], where: int) -> None:
 def without_sums(line: bytes) -> bytes:
     body = json.loads(line)
     kept = {key: value for key, value in body.items() if key not in ("totals", "crc")}
-    return seal(json.dumps(kept, separators=(",", ":")).encode())
+    return seal_line(json.dumps(kept, separators=(",", ":")).encode())
 
 
 def long_life(jobs: int, found: dict[str, float] | None = None) -> bytes:
@@ -216,8 +216,8 @@ def test_sums_stand_on_a_line_of_any_kind() -> None:
     """They are what all lines before it add up to, and readers of single lines don't mind them."""
     fact = Submitting(AttemptKey(0, 1), Part(0), 1_700_000_000.0)
     snapshot = replay(long_life(2), 2)
-    line = encode_facts(9, fact.since_s, 8, [fact], 5, snapshot.totals(5))
-    assert decode(line[:-1]).facts == (fact,)
+    line = encode_facts(9, fact.since_s, 8, [fact], 5, snapshot.sums_for_line(5))
+    assert decode_entry(line[:-1]).facts == (fact,)
     found = of(b"x" * 40 + b"\n" + line)
     assert (found.seq, found.jobs, found.outcomes, found.requests) == (9, 2, {"classified": 200}, 5)
 
@@ -257,7 +257,7 @@ def test_status_tells_what_the_journal_says(tmp_path: Path, files: int, state: s
 @given(st.binary(max_size=80).filter(lambda body: b"\n" not in body))
 def test_a_seal_is_kept_by_its_line_alone(body: bytes) -> None:
     """A sealed line is sound, and every other one with the same checksum is not."""
-    line = seal(b"{" + body + b"}")[:-1]
+    line = seal_line(b"{" + body + b"}")[:-1]
     refuse_unsound(line)
     for changed in (b" " + line, line + b" ", line[1:], line[:-1], line.replace(b"crc", b"CRC")):
         with pytest.raises(BadLineError):

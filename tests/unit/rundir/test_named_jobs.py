@@ -16,7 +16,7 @@ from classify_batch.lifecycle import Adopted, Ended, Finished, Recheck, Submitte
 from classify_batch.model import AttemptKey, Part, Range
 from classify_batch.ports import NamedFor
 from classify_batch.rundir.journal import named_jobs as searching
-from classify_batch.rundir.journal.entry import decode
+from classify_batch.rundir.journal.entry import decode_entry
 from classify_batch.rundir.journal.reader import Reader
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.writer import JournalWriter
@@ -63,8 +63,8 @@ class Life:
     def take_over(self) -> None:
         """Another process goes on."""
         snapshot, reader = RunSnapshot(CHUNKS), Reader(Log.JOURNAL)
-        for entry, offset in reader.feed(self.journal()):
-            snapshot.read(entry, offset)
+        for entry, offset in reader.read_block(self.journal()):
+            snapshot.apply_entry(entry, offset)
         snapshot.end_reading()
         self.writer = JournalWriter(self.store, snapshot, Still())
         self.begin()
@@ -106,7 +106,7 @@ class Life:
 
     def youngest_above(self, place: int) -> float:
         """The time of the youngest job that is named above a byte of the journal."""
-        items = (item for line in self.journal()[:place].splitlines() for item in decode(line).items)
+        items = (item for line in self.journal()[:place].splitlines() for item in decode_entry(line).items)
         names = (name for item in items for name in (item.job_id, *item.jobs) if name is not None)
         return max((self.made_s[name] for name in names), default=0.0)
 
@@ -164,8 +164,8 @@ def test_the_same_holds_where_an_older_version_wrote_before() -> None:
     life.writer.record(Submitted(key, "old", 1.0))
     life.made_s["old"] = life.server_s = 2000.0
     snapshot = RunSnapshot(CHUNKS)
-    for entry, offset in Reader(Log.JOURNAL).feed(life.journal()):
-        snapshot.read(entry, offset)
+    for entry, offset in Reader(Log.JOURNAL).read_block(life.journal()):
+        snapshot.apply_entry(entry, offset)
     life.writer = JournalWriter(life.store, snapshot, Still())
     life.writer.learn_listed_s(1500.0)
     for _ in range(9):

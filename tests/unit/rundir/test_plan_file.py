@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from classify_batch.engine.planner import cut_into_chunks
 from classify_batch.errors import DamagedError, SourceError
 from classify_batch.rundir import plan
-from classify_batch.rundir.plan import PlanReader, hash_ids, write_plan
+from classify_batch.rundir.plan import PlanReader, hash_file_ids, write_plan
 from classify_batch.rundir.planned_parse_jobs import count_planned_parse_jobs
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.memory import MemoryStore
@@ -63,7 +63,7 @@ async def test_a_plan_is_what_json_would_write(chunks: list[list[str]]) -> None:
     assert (summary.files, summary.chunks, summary.bytes) == (len(file_ids), len(chunks), len(data))
     assert summary.sha256 == hashlib.sha256(data).hexdigest()
     assert summary.ids_sha256 == hashlib.sha256("".join(f"{one}\n" for one in file_ids).encode()).hexdigest()
-    assert summary.ids_sha256 == await hash_ids(as_source([file_ids[:2], file_ids[2:]]))
+    assert summary.ids_sha256 == await hash_file_ids(as_source([file_ids[:2], file_ids[2:]]))
 
 
 async def test_the_same_input_makes_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ async def test_a_plan_on_disk_is_read_back(tmp_path: Path) -> None:
     summary = await write_plan(store, as_source(chunks))
     assert summary.bytes > 2 * plan._BLOCK_BYTES
     reader = PlanReader(store)
-    await reader.scan(summary.sha256)
+    await reader.scan_whole_file(summary.sha256)
     assert reader.chunks == 700
     assert [await reader.file_ids(number) for number in (699, 0, 350)] == [chunks[n] for n in (699, 0, 350)]
     assert [number async for number, _ in reader.stream(600)] == list(range(600, 700))
@@ -116,7 +116,7 @@ async def test_a_reader_is_a_list_that_is_not_in_memory(
     store = Cut({PLAN_JSONL: dumped(chunks)})
     store.block_bytes = block_bytes
     reader = PlanReader(store)
-    await reader.scan()
+    await reader.scan_whole_file()
     assert reader.chunks == len(chunks)
     assert [await reader.file_ids(number) for number in range(len(chunks))] == chunks
     assert [batch async for batch in reader.file_id_batches()] == chunks
@@ -130,7 +130,7 @@ async def test_chunks_that_nobody_wants_are_not_parsed() -> None:
     """Finished chunks cost a newline each: their lines may be anything."""
     store = MemoryStore({PLAN_JSONL: b'anything\n{"chunk": 1, "file_ids": ["a"]}\nanything\n'})
     reader = PlanReader(store)
-    await reader.scan()
+    await reader.scan_whole_file()
     assert [pair async for pair in reader.stream(wanted=lambda chunk: chunk == 1)] == [(1, ["a"])]
     with pytest.raises(DamagedError, match="line 1 is not a chunk"):
         await reader.file_ids(0)
@@ -149,7 +149,7 @@ async def test_what_lies_before_the_first_wanted_chunk_is_not_read() -> None:
     store = Noting()
     await write_plan(store, cut_into_chunks(as_source([[f"file-{number:060}" for number in range(9000)]]), 3))
     reader = PlanReader(store)
-    await reader.scan()
+    await reader.scan_whole_file()
     read_from.clear()
     found = [number async for number, _ in reader.stream(wanted=lambda chunk: chunk in (2500, 2999))]
     assert found == [2500, 2999]
@@ -163,7 +163,7 @@ async def test_what_lies_before_the_first_wanted_chunk_is_not_read() -> None:
 async def test_a_chunk_that_is_not_planned_is_an_index_error() -> None:
     """Numbers beyond the plan are the caller's fault, not the file's."""
     reader = PlanReader(MemoryStore({PLAN_JSONL: dumped([["a"]])}))
-    await reader.scan()
+    await reader.scan_whole_file()
     for chunk in (-1, 1):
         with pytest.raises(IndexError):
             await reader.file_ids(chunk)
@@ -176,13 +176,13 @@ async def test_every_flipped_byte_is_found() -> None:
     """Whatever byte is changed, the scan says so and names the file."""
     data = dumped([["a", "b"], ["cé"], ["d"]])
     sha256 = hashlib.sha256(data).hexdigest()
-    await PlanReader(MemoryStore({PLAN_JSONL: data})).scan(sha256)
+    await PlanReader(MemoryStore({PLAN_JSONL: data})).scan_whole_file(sha256)
     for at in range(len(data)):
         for bit in (1, 8, 128):
             flipped = bytearray(data)
             flipped[at] ^= bit
             with pytest.raises(DamagedError, match=r"plan\.jsonl in memory: ") as caught:
-                await PlanReader(MemoryStore({PLAN_JSONL: bytes(flipped)})).scan(sha256)
+                await PlanReader(MemoryStore({PLAN_JSONL: bytes(flipped)})).scan_whole_file(sha256)
             assert caught.value.hint
             assert str(caught.value).isprintable()
 
@@ -212,15 +212,15 @@ async def test_damage_names_the_first_line_that_shows_it(damage: Callable[[bytes
     store = Cut({PLAN_JSONL: damage(data)})
     store.block_bytes = 100_000
     with pytest.raises(DamagedError, match=message):
-        await PlanReader(store).scan(hashlib.sha256(data).hexdigest())
+        await PlanReader(store).scan_whole_file(hashlib.sha256(data).hexdigest())
 
 
 async def test_a_missing_or_torn_plan_is_damage_without_a_hash_too() -> None:
     """No hash is needed to see that there is no file, or that its last line has no end."""
     with pytest.raises(DamagedError, match=r"plan\.jsonl in memory: missing"):
-        await PlanReader(MemoryStore()).scan()
+        await PlanReader(MemoryStore()).scan_whole_file()
     with pytest.raises(DamagedError, match="line 2 has no end"):
-        await PlanReader(MemoryStore({PLAN_JSONL: LINES[0] + LINES[1][:-1]})).scan()
+        await PlanReader(MemoryStore({PLAN_JSONL: LINES[0] + LINES[1][:-1]})).scan_whole_file()
 
 
 # --- Parse jobs -------------------------------------------------------------------------------------------------

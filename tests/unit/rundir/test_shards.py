@@ -13,7 +13,7 @@ from classify_batch.engine.planner import cut_into_chunks
 from classify_batch.errors import DamagedError, RunDirectoryError
 from classify_batch.rundir.plan import PlanReader, write_plan
 from classify_batch.rundir.run_json import FORMAT, Reused, RunFile, create_run_file, parse_run_file, read_run_file
-from classify_batch.rundir.shards import ShardSlice, cut_plan, first_chunks
+from classify_batch.rundir.shards import ShardSlice, cut_plan_into_shards, first_chunks
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import PLAN_JSONL, RUN_JSON
 
@@ -37,7 +37,7 @@ async def planned(files: int, files_per_chunk: int, count: int) -> tuple[MemoryS
         yield [f"file-{number}" for number in range(files)]
 
     plan = await write_plan(store, cut_into_chunks(file_ids(), files_per_chunk))
-    ranges = await cut_plan(store, plan, None, files_per_chunk, count)
+    ranges = await cut_plan_into_shards(store, plan, None, files_per_chunk, count)
     run = RunFile(
         FORMAT, "r", "", {"limits": {"max_credits": 100.0}}, {}, files, 0, plan.chunks, plan.sha256, shards=ranges
     )
@@ -65,14 +65,14 @@ async def test_the_pieces_are_the_plan(count: int, files: int, files_per_chunk: 
     """The shards' plans, one behind the other, are the whole plan; each reads with the whole plan's chunk numbers."""
     store, run, sha256 = await planned(files, files_per_chunk, count)
     whole, chunks, seen = PlanReader(store), list[tuple[int, list[str]]](), b""
-    await whole.scan()
+    await whole.scan_whole_file()
     for index in range(count):
         shard = MemoryStore()
-        made = await ShardSlice(store, run, sha256, index).write(shard)
+        made = await ShardSlice(store, run, sha256, index).write_shard(shard)
         assert made.plan_sha256 == hashlib.sha256(shard.files[PLAN_JSONL]).hexdigest()
         seen += shard.files[PLAN_JSONL]
         reader = PlanReader(shard, made.first_chunk)
-        await reader.scan(made.plan_sha256)
+        await reader.scan_whole_file(made.plan_sha256)
         assert reader.chunks == made.chunks
         own = [each async for each in reader.stream()]
         assert sum(len(file_ids) for _, file_ids in own) == made.files
@@ -95,7 +95,7 @@ async def test_reused_chunks_are_in_no_shard() -> None:
 
     plan = await write_plan(store, all_chunks())
     reused = Reused(chunks=4, files=12, bytes=1, crc=0, counts={}, types={}, accepted=0, runs=[])
-    ranges = await cut_plan(store, plan, reused, 3, 2)
+    ranges = await cut_plan_into_shards(store, plan, reused, 3, 2)
     assert [(each["first_chunk"], each["chunks"], each["files"]) for each in ranges] == [(4, 3, 9), (7, 3, 9)]
     assert store.files[PLAN_JSONL][: ranges[0]["start"]].count(b"\n") == 4
 
@@ -104,7 +104,7 @@ async def test_a_shards_run_says_whose_it_is() -> None:
     """Its run.json reads back, has the whole run's ID, and its share of the credits; nobody takes it for another."""
     store, run, sha256 = await planned(100, 10, 3)
     shard, slice_ = MemoryStore(), ShardSlice(store, run, sha256, 1)
-    await slice_.write(shard)
+    await slice_.write_shard(shard)
     found = await read_run_file(shard)
     assert found is not None
     made, _ = found
@@ -139,9 +139,9 @@ async def test_a_damaged_plan_makes_no_shard() -> None:
     data = store.files[PLAN_JSONL]
     await store.remove(PLAN_JSONL)
     await store.create(PLAN_JSONL, data.replace(b"file-29", b"file-92"))
-    await ShardSlice(store, run, sha256, 0).write(MemoryStore())
+    await ShardSlice(store, run, sha256, 0).write_shard(MemoryStore())
     with pytest.raises(DamagedError, match="shard 1"):
-        await ShardSlice(store, run, sha256, 1).write(shard := MemoryStore())
+        await ShardSlice(store, run, sha256, 1).write_shard(shard := MemoryStore())
     assert RUN_JSON not in shard.files
 
 

@@ -33,10 +33,10 @@ def test_request_faults_can_be_given_flat_or_nested(tmp_path: Path) -> None:
     path = tmp_path / "faults.toml"
     path.write_text('error = 0.5\ncreate.after.502 = 0.1\n"read.before.429" = 0.2\n[any.before]\nreset = 0.3\n')
     expected = {"create.after.502": 0.1, "read.before.429": 0.2, "any.before.reset": 0.3}
-    assert Faults.load(path).request_faults == expected
-    assert Faults.load(path).error == 0.5
-    assert Faults.load(path, **{"create.after.502": "0.4"}).request_faults == expected | {"create.after.502": 0.4}
-    assert Faults.of({"list.before.404": 1}, "here") == Faults(request_faults={"list.before.404": 1})
+    assert Faults.load_file(path).request_faults == expected
+    assert Faults.load_file(path).error == 0.5
+    assert Faults.load_file(path, **{"create.after.502": "0.4"}).request_faults == expected | {"create.after.502": 0.4}
+    assert Faults.from_values({"list.before.404": 1}, "here") == Faults(request_faults={"list.before.404": 1})
 
 
 def test_a_share_of_files_always_means_the_same_files() -> None:
@@ -69,8 +69,8 @@ def test_faults_are_read_from_toml(tmp_path: Path) -> None:
     """A TOML file of names and values; what is given beside it wins."""
     path = tmp_path / "faults.toml"
     path.write_text('error = 0.25\npoison = ["a", "b"]\n')
-    assert Faults.load(path) == Faults(error=0.25, poison=frozenset("ab"))
-    assert Faults.load(path, error="0.5", poison="c").error == 0.5
+    assert Faults.load_file(path) == Faults(error=0.25, poison=frozenset("ab"))
+    assert Faults.load_file(path, error="0.5", poison="c").error == 0.5
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_wrong_faults_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "faults.toml"
     path.write_text(text)
     with pytest.raises(SettingsError, match="faults") as caught:
-        Faults.load(path)
+        Faults.load_file(path)
     assert "error" in caught.value.hint
 
 
@@ -99,21 +99,21 @@ def test_faults_mean_the_same_on_the_command_line_and_in_a_file(tmp_path: Path) 
     given |= {"same_job_id": 0.1, "error_first": 0.2, "error_first_s": 4.0, "created_at_jitter_s": 6.0}
     path = tmp_path / "faults.toml"
     path.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in given.items()))
-    faults = Faults.load(path)
-    assert faults == Faults.of({name: str(value) for name, value in given.items()}, "--fault")
+    faults = Faults.load_file(path)
+    assert faults == Faults.from_values({name: str(value) for name, value in given.items()}, "--fault")
     assert faults.model_dump(include=set(given)) == given
 
 
 def test_a_missing_faults_file_is_refused(tmp_path: Path) -> None:
     """A file that can't be read is named."""
     with pytest.raises(SettingsError, match=r"nowhere\.toml can't be read"):
-        Faults.load(tmp_path / "nowhere.toml")
+        Faults.load_file(tmp_path / "nowhere.toml")
 
 
 def test_all_wrong_faults_are_reported_at_once() -> None:
     """Each wrong name is reported with what is wrong with it, whichever kind it is of."""
     with pytest.raises(SettingsError) as caught:
-        Faults.of({"error": 2, "create.after.302": 1, "get.before.reset": 7}, "here")
+        Faults.from_values({"error": 2, "create.after.302": 1, "get.before.reset": 7}, "here")
     said = str(caught.value)
     for words in ("error: Input", "create.after.302: Value error, what happens", "get.before.reset: Input should be"):
         assert words in said
@@ -131,6 +131,6 @@ def test_the_manual_example_is_a_faults_file(tmp_path: Path) -> None:
     example = PAGE.partition("$ cat faults.toml\n")[2].partition("$ classify-batch")[0]
     path = tmp_path / "faults.toml"
     path.write_text(example)
-    faults = Faults.load(path)
+    faults = Faults.load_file(path)
     assert faults.request_faults
     assert FaultSampler(faults.request_probabilities(), 1).draw_fault("create", "after") is not None

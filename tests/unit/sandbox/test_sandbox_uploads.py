@@ -175,4 +175,4 @@ def test_a_slow_upload_keeps_its_body() -> None:
     async def script(client: httpx.AsyncClient) -> Any:
         return (await send(client)).json()["name"]
 
-    assert run_script(script, faults=Faults.of({"files.before.slow": 1, "slow_s": 0.01}, "here")) == "a.txt"
+    assert run_script(script, faults=Faults.from_values({"files.before.slow": 1, "slow_s": 0.01}, "here")) == "a.txt"

@@ -19,10 +19,10 @@ def test_a_background_hash_is_the_hash_of_all_that_was_added(size: int) -> None:
     data = (bytes(range(256)) * (size // 256 + 1))[:size]
     other = data[::-1]
     with BackgroundHashes() as hashes:
-        one, two = hashes.new(), hashes.new()
+        one, two = hashes.new_hash(), hashes.new_hash()
         for start in range(0, len(data), 100_003):
-            one.add(data[start : start + 100_003])
-            two.add(other[start : start + 100_003])
+            one.add_bytes(data[start : start + 100_003])
+            two.add_bytes(other[start : start + 100_003])
         assert (one.hexdigest(), two.hexdigest()) == (sha256(data).hexdigest(), sha256(other).hexdigest())
 
 
@@ -30,7 +30,7 @@ def test_no_thread_outlives_the_hashing() -> None:
     """Whoever leaves early, because the disk is full, leaves no thread behind."""
     before = threading.active_count()
     with suppress(OSError), BackgroundHashes() as hashes:
-        hashes.new().add(bytes(PIECE_BYTES))
+        hashes.new_hash().add_bytes(bytes(PIECE_BYTES))
         assert threading.active_count() == before + 1
         raise OSError("the disk is full")
     assert threading.active_count() == before
