@@ -9,7 +9,7 @@ anew.
 `submitting` may be written again under the same attempt: it is the same intent, sent once more after it was proven that
 the first call left no job behind.
 
-A move that is not in the table can't be made: `move` raises InternalError.
+A move that is not in the table can't be made: `next_state` raises InternalError.
 """
 
 from __future__ import annotations

@@ -65,7 +65,8 @@ _WRITTEN_AS_THEY_ARE: Mapping[type, str] = {
 
 
 class EventLog:
-    """`ports.Observer` that writes. `begin` before the run's first event, `end` after its last one.
+    """`ports.Observer` that writes. `write_run_started` before the run's first event,
+    `write_run_stopped` after its last one.
 
     Args:
         hide_secrets: takes secrets out of a text, as out of every error.

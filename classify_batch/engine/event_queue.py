@@ -94,7 +94,7 @@ class _Delivery:
                 self._observer = None
                 log.exception("an observer failed, and is not called any more")
             else:
-                self._waiting.popleft()  # where it was cancelled meanwhile, `drain` delivers the event once more
+                self._waiting.popleft()  # where it was cancelled meanwhile, `deliver_remaining` delivers the event again
 
 
 def event_of(fact: Fact) -> Event | None:

@@ -87,8 +87,8 @@ class _OldAttempt(NamedTuple):
 async def read_failures(
     store: RunStore, snapshot: RunSnapshot, plan: PlanReader, files: int, shutdown: Shutdown
 ) -> Reopened | None:
-    """Copies and reads the failures: what `reopen` makes true. None where there are none. Only after the directory was
-    mended. `files`: of the whole run.
+    """Copies and reads the failures: what `reopen_failed` makes true. None where there are none. Only after the
+    directory was mended. `files`: of the whole run.
 
     Raises:
         InterruptedEarlyError: a stop was asked for; the run is as it was.

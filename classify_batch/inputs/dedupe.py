@@ -48,7 +48,7 @@ class Known(Protocol):
 
     def among_keys(self, bucket: int, asked: set[bytes]) -> Collection[bytes]:
         """Those of a bucket's IDs that are known, where each is its own key, here and there. Asked in place of
-        `among`."""
+        `known_keys_among`."""
 
     def known_keys_among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> Collection[str]:
         """Those of the keys of a bucket's IDs that are known. Asked once for each bucket, in their order.

@@ -170,7 +170,7 @@ class _TurnInUse(NamedTuple):
 
 
 class RateBudget:
-    """The budget itself, in one event loop. It hands out turns while `serve` runs.
+    """The budget itself, in one event loop. It hands out turns while `serve_until_cancelled` runs.
 
     Args:
         requests_per_s, requests_in_flight: of all processes together.

@@ -49,7 +49,7 @@ def connect_to_bucket(url: ObjectUrl, *, reading: bool) -> ObjectStore:
 
 @contextmanager
 def explaining(url: ObjectUrl, *, reading: bool) -> Iterator[None]:
-    """What obstore raises in the block becomes an error of ours; see `explain`."""
+    """What obstore raises in the block becomes an error of ours; see `explain_error`."""
     try:
         yield
     except BaseException as error:  # a panic of obstore's is no Exception

@@ -17,8 +17,8 @@ The promise "nothing is paid twice" is decided here, by these rules:
   later. A job that was accepted is listed within `settle_s`; one that a reading misses (a page shifted, a replica lags)
   is found by the other. So a job that is first shown after both isn't the attempt's, and nobody waits for it.
 
-The stage beside this file carries out what `candidates_to_poll`, `candidates_to_read` and `decide` return. The tests
-explore this class exhaustively, together with a model of the protocol.
+The stage beside this file carries out what `candidates_to_poll`, `candidates_to_read` and `decide_for_attempt` return.
+The tests explore this class exhaustively, together with a model of the protocol.
 """
 
 from __future__ import annotations

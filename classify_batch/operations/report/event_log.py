@@ -45,7 +45,8 @@ class Mark:
 
 @dataclass(slots=True)
 class EventTotals:
-    """What the events add up to. `begin_log` belongs before the first line of a shard's log, `finish` after the last.
+    """What the events add up to. `begin_log` belongs before the first line of a shard's log, `end_open_spans` after the
+    last.
 
     Attributes:
         found: whether there is any event.

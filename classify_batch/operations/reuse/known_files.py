@@ -82,7 +82,7 @@ class KnownFiles:
         return self._buckets.own_keys
 
     def among_keys(self, bucket: int, asked: set[bytes]) -> set[bytes]:
-        """`among`, where each ID is its own key, here and in the input."""
+        """`known_keys_among`, where each ID is its own key, here and in the input."""
         keys = self._buckets.read_bucket(bucket)
         known = asked.intersection(keys)
         self._add_counts(keys, known)
