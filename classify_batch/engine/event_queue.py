@@ -94,7 +94,8 @@ class _Delivery:
                 self._observer = None
                 log.exception("an observer failed, and is not called any more")
             else:
-                self._waiting.popleft()  # where it was cancelled meanwhile, `deliver_remaining` delivers the event again
+                # Only now: if it was cancelled meanwhile, `deliver_remaining` delivers the event again.
+                self._waiting.popleft()
 
 
 def event_of(fact: Fact) -> Event | None:
