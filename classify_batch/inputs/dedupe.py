@@ -20,7 +20,7 @@ from typing import Protocol, Self, TypeVar
 from anyio.lowlevel import checkpoint
 
 from classify_batch.file_keys import file_key, file_keys
-from classify_batch.inputs.rows import TookFurther, file_ids_of_rows, merge_rows
+from classify_batch.inputs.rows import OnFurther, file_ids_of_rows, merge_rows
 from classify_batch.streams.closing import closing
 from classify_batch.streams.spill import LIMITS, BucketQueues, Buckets, Limits, NumberSpool, Spool
 from classify_batch.streams.uuid_lines import UuidLines
@@ -72,7 +72,7 @@ class Distinct:
         directory: Path | None,
         limits: Limits,
         known: Known | None,
-        on_further: TookFurther | None = None,
+        on_further: OnFurther | None = None,
     ) -> None:
         self._on_further = on_further
         self._batches = batches
@@ -194,7 +194,7 @@ def distinct(
     directory: Path | None = None,
     limits: Limits = LIMITS,
     known: Known | None = None,
-    on_further: TookFurther | None = None,
+    on_further: OnFurther | None = None,
 ) -> Distinct:
     """The same IDs, each where it appears first.
 

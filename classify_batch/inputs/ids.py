@@ -58,7 +58,7 @@ class Fault(NamedTuple):
         return SourceError(f"{self.name}, {self.place}: {self.what}", hint=self.hint)
 
 
-TookFault = Callable[[Fault], object]
+OnFault = Callable[[Fault], object]
 """Hears of each fault, in their order. What it is in is left out, unless this raises."""
 
 
@@ -74,7 +74,7 @@ def check_file_id(name: str, number: int, value: object, unit: str = "line") -> 
 
 
 def only_valid(
-    name: str, numbered: Iterable[tuple[int, object]], on_fault: TookFault, *, unit: str = "line"
+    name: str, numbered: Iterable[tuple[int, object]], on_fault: OnFault, *, unit: str = "line"
 ) -> list[str]:
     """The file IDs among values, each of which comes with the number of its line, or of its item."""
     valid: list[str] = []

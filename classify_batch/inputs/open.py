@@ -16,8 +16,8 @@ from classify_batch.errors import SourceError, UsageError
 from classify_batch.inputs import iterables, project
 from classify_batch.inputs.folder import PATH_COLUMN, FolderOptions, from_folder
 from classify_batch.inputs.formats.objects import ObjectReader
-from classify_batch.inputs.ids import Fault, TookFault, raise_fault
-from classify_batch.inputs.reading import PlannedReadings, Reading, TookReading
+from classify_batch.inputs.ids import Fault, OnFault, raise_fault
+from classify_batch.inputs.reading import OnReading, PlannedReadings, Reading
 from classify_batch.inputs.text import read_rows_of_any_format
 from classify_batch.object_store.read import read_object
 from classify_batch.object_store.url import ObjectUrl, is_object_url, parse_object_url, refuse_other_url
@@ -57,9 +57,9 @@ class InputOptions:
     reading: Reading = field(default_factory=Reading)
     carry: Sequence[str] = ()
     pages: project.Pages | None = None
-    on_fault: TookFault = raise_fault
+    on_fault: OnFault = raise_fault
     planned: PlannedReadings | None = None
-    on_reading: TookReading = lambda _reading: None
+    on_reading: OnReading = lambda _reading: None
     folder: FolderOptions = field(default_factory=FolderOptions)
 
     @property
@@ -84,9 +84,9 @@ def open_source(spec: SourceSpec, options: InputOptions = InputOptions()) -> Asy
     """
     if isinstance(spec, SeveralSources):
         return _one_after_the_other([open_source(each, options) for each in spec.specs])
-    hearing = _FaultForwarder(options.on_fault)
-    batches, name = _open_spec(spec, replace(options, on_fault=hearing.forward_fault))
-    return _refuse_empty(batches, name, hearing)
+    forwarder = _FaultForwarder(options.on_fault)
+    batches, name = _open_spec(spec, replace(options, on_fault=forwarder.forward_fault))
+    return _refuse_empty(batches, name, forwarder)
 
 
 def needs_project(spec: object) -> bool:
@@ -196,7 +196,7 @@ def _object_of(spec: str | PathLike[str]) -> ObjectUrl | None:
 class _FaultForwarder:
     """Remembers whether there was a fault: then a source without file IDs has been reported already."""
 
-    def __init__(self, on_fault: TookFault) -> None:
+    def __init__(self, on_fault: OnFault) -> None:
         self._on_fault = on_fault
         self.any = False
 
@@ -213,7 +213,7 @@ async def _one_after_the_other(sources: Sequence[AsyncIterator[Sequence[str]]]) 
 
 
 async def _refuse_empty(
-    batches: AsyncIterator[Sequence[str]], name: str, hearing: _FaultForwarder
+    batches: AsyncIterator[Sequence[str]], name: str, forwarder: _FaultForwarder
 ) -> AsyncIterator[Sequence[str]]:
     """The batches that hold something. Raises SourceError at the end if there was none, and nothing was said of it."""
     empty = True
@@ -222,5 +222,5 @@ async def _refuse_empty(
             if batch:
                 empty = False
                 yield batch
-    if empty and not hearing.any:
+    if empty and not forwarder.any:
         raise SourceError(f"{name} holds no file IDs", hint="was the input written to its end?")

@@ -111,7 +111,7 @@ class NamedReading(NamedTuple):
         return {"source": self.name, **self.reading.to_stored()}
 
 
-TookReading = Callable[[NamedReading], object]
+OnReading = Callable[[NamedReading], object]
 """Hears how each input is read, as soon as that is known."""
 
 

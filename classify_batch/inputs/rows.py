@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from classify_batch.errors import SourceError
-from classify_batch.inputs.ids import Fault, TookFault, raise_fault
+from classify_batch.inputs.ids import Fault, OnFault, raise_fault
 from classify_batch.vocabulary import FURTHER_PATHS
 
 CARRIED_BYTES_MAX = 1 << 14
@@ -24,7 +24,7 @@ _TAB = "\t"
 _COUNT_BYTES = 64
 """What the count of those that don't fit takes, and more."""
 
-TookFurther = Callable[[str, Sequence[str]], None]
+OnFurther = Callable[[str, Sequence[str]], None]
 """Hears a file ID, and the objects (as JSON) that are more than what it may carry."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
@@ -39,9 +39,7 @@ class Line(NamedTuple):
     carried: Mapping[str, object]
 
 
-def rows_from_lines(
-    lines: Iterable[Line], name: str, on_fault: TookFault = raise_fault, unit: str = "line"
-) -> list[str]:
+def rows_from_lines(lines: Iterable[Line], name: str, on_fault: OnFault = raise_fault, unit: str = "line") -> list[str]:
     """Lines as rows. A fault is what a plan can't hold."""
     rows = []
     for number, file_id, carried in lines:
@@ -100,7 +98,7 @@ def columns_of(rows: Sequence[str]) -> tuple[dict[str, list[Any]], dict[str, lis
     return {column: [columns[column] for columns in first] for column in first[0]}, further
 
 
-def merge_rows(keys: Sequence[str], rows: Sequence[str], on_further: TookFurther | None = None) -> dict[str, str]:
+def merge_rows(keys: Sequence[str], rows: Sequence[str], on_further: OnFurther | None = None) -> dict[str, str]:
     """One row for each key that comes more than once: with the spelling that came first, and all that is carried.
 
     `on_further`: is called with what doesn't fit, which the row then only counts.
@@ -114,7 +112,7 @@ def merge_rows(keys: Sequence[str], rows: Sequence[str], on_further: TookFurther
     return {key: _merge_row(several, on_further) for key, several in by_key.items() if len(several) > 1}
 
 
-def _merge_row(rows: Sequence[str], on_further: TookFurther | None) -> str:
+def _merge_row(rows: Sequence[str], on_further: OnFurther | None) -> str:
     file_id = rows[0].partition(_TAB)[0]
     objects = carried_of(rows) or []
     merged = ",".join(objects)

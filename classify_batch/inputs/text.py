@@ -19,7 +19,7 @@ from classify_batch.inputs.formats.json_lines import read_json_lines
 from classify_batch.inputs.formats.objects import ObjectReader
 from classify_batch.inputs.formats.plain_lines import read_plain_lines
 from classify_batch.inputs.formats.table import TableShape, read_table
-from classify_batch.inputs.reading import TABLE_SUFFIXES, TABLES, Format, NamedReading, Reading, TookReading
+from classify_batch.inputs.reading import TABLE_SUFFIXES, TABLES, Format, NamedReading, OnReading, Reading
 from classify_batch.streams.closing import closing
 from classify_batch.streams.peeked import Peeked
 
@@ -28,7 +28,7 @@ async def read_rows_of_any_format(
     blocks: AsyncIterator[bytes],
     asked: Reading,
     reader: ObjectReader,
-    on_reading: TookReading,
+    on_reading: OnReading,
     path: Path | None = None,
 ) -> AsyncIterator[Sequence[str]]:
     """The rows of a text, or of a table that is none.
@@ -87,7 +87,7 @@ def _table_reading(kind: Format | None, wanted: Format | None, asked: Reading, r
 
 
 async def _read_text(
-    blocks: AsyncIterator[bytes], asked: Reading, reader: ObjectReader, on_reading: TookReading
+    blocks: AsyncIterator[bytes], asked: Reading, reader: ObjectReader, on_reading: OnReading
 ) -> AsyncIterator[Sequence[str]]:
     name = reader.name
     async with closing(to_newlines(convert_to_utf8(blocks, name))) as stream:

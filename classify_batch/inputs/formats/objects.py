@@ -9,7 +9,7 @@ from typing import Any
 from classify_batch.inputs.ids import (
     COLUMN,
     Fault,
-    TookFault,
+    OnFault,
     all_valid,
     check_file_id,
     list_columns,
@@ -40,7 +40,7 @@ class ObjectReader:
     name: str
     column: str = COLUMN
     carry: Sequence[str] = ()
-    on_fault: TookFault = raise_fault
+    on_fault: OnFault = raise_fault
     unit: str = "line"
     bare: bool = False
     optional: frozenset[str] = frozenset()

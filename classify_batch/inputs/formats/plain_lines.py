@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from classify_batch.inputs.ids import Fault, TookFault, all_valid, only_valid, raise_fault
+from classify_batch.inputs.ids import Fault, OnFault, all_valid, only_valid, raise_fault
 from classify_batch.inputs.lines import Lines, read_lines
 from classify_batch.inputs.values import SUSPICIOUS, reason_no_line_of_an_id, remove_quotes
 from classify_batch.streams.closing import closing
@@ -16,7 +16,7 @@ _NOT_PLAIN_OR_SUSPICIOUS = (*_NOT_PLAIN, *sorted(SUSPICIOUS - {"\t"}))
 
 
 async def read_plain_lines(
-    blocks: AsyncIterator[bytes], name: str, on_fault: TookFault = raise_fault, *, strict: bool = False
+    blocks: AsyncIterator[bytes], name: str, on_fault: OnFault = raise_fault, *, strict: bool = False
 ) -> AsyncIterator[Sequence[str]]:
     """Blank lines and lines that begin with `#` are skipped.
 
@@ -50,7 +50,7 @@ def values_of_lines(lines: Lines) -> Iterator[tuple[int, str]]:
             yield number, value
 
 
-def _only_possible(lines: Lines, name: str, on_fault: TookFault) -> Iterator[tuple[int, str]]:
+def _only_possible(lines: Lines, name: str, on_fault: OnFault) -> Iterator[tuple[int, str]]:
     for number, line in values_of_lines(lines):
         value = remove_quotes(line)
         if (reason := reason_no_line_of_an_id(value)) is not None:

@@ -16,7 +16,7 @@ from zlib import crc32
 from classify_batch.engine.planner import cut_into_chunks
 from classify_batch.errors import DamagedError
 from classify_batch.inputs.dedupe import distinct
-from classify_batch.inputs.rows import TookFurther, carried_of
+from classify_batch.inputs.rows import OnFurther, carried_of
 from classify_batch.operations.reuse.copied_lines import add_carried, copy_lines, strip_carried
 from classify_batch.operations.reuse.count_accepted import count_accepted
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
@@ -62,7 +62,7 @@ async def plan_reusing(
     triage: TriageSettings | None = None,
     directory: Path | None = None,
     limits: Limits | None = None,
-    on_further: TookFurther | None = None,
+    on_further: OnFurther | None = None,
 ) -> ReusingPlan:
     """Writes plan.jsonl, and before it results.jsonl, if there is something to reuse.
 
