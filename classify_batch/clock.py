@@ -44,7 +44,7 @@ def _second_to_iso(second: float) -> str:
 def from_iso(text: str) -> float | None:
     """Seconds since the epoch, or None for what is not a time. A time without offset is read as UTC."""
     try:
-        time = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()

@@ -133,10 +133,6 @@ def _was_surely_not_paid(failure: _FailureLine) -> bool:
     return failure.code not in _MAY_BE_PAID or (failure.code == FailureCode.NOT_ANSWERED and failure.job_id is None)
 
 
-def _old_attempt(failure: _FailureLine) -> _OldAttempt | None:
-    return attempt_to_recheck(AttemptKey(failure.chunk, failure.attempt), failure.code, failure.job_id)
-
-
 # --- What becomes of each ---------------------------------------------------------------------------------------------
 
 
@@ -228,7 +224,8 @@ class _RetryWriting:
         olds: dict[_OldAttempt, array[int]] = {}
         one_each = self._positions.one_each
         for failure in failures:
-            if (old := _old_attempt(failure)) is not None:
+            key = AttemptKey(failure.chunk, failure.attempt)
+            if (old := attempt_to_recheck(key, failure.code, failure.job_id)) is not None:
                 place = 0 if one_each else await self._positions.find_position(failure)
                 olds.setdefault(old, array("H")).append(place)
         if not olds:

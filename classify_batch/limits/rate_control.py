@@ -136,7 +136,7 @@ class RateControl:
         self._suspected = (0, 0)
         self._measured = False
         self._watch_anew()
-        self._expect_shares(0.0, 1.0, ODDS)
+        self._test = SequentialTest(0.0, 1.0, odds=ODDS, answers_max=ANSWERS_MAX)
 
     def set_limit(self, limit_per_s: float) -> None:
         """Another rate is given. What was shown to be allowed holds where it is less."""
@@ -273,11 +273,9 @@ class RateControl:
         low = fell_to * share
         if self.noise.mean < share / 2:
             low = max(low, self.noise.mean)
-        self._expect_shares(low, share, ODDS if share < HEAVY_SHARE else ODDS_HEAVY)
+        odds = ODDS if share < HEAVY_SHARE else ODDS_HEAVY
+        self._test = SequentialTest(low, share, odds=odds, answers_max=ANSWERS_MAX)
         self._enter_phase(Phase.SLOWED, per_s, now_s, SETTLE_S)
-
-    def _expect_shares(self, low: float, high: float, odds: float) -> None:
-        self._test = SequentialTest(low, high, odds=odds, answers_max=ANSWERS_MAX)
 
     def _while_slowed(self, refused: bool, sent_s: float, now_s: float) -> None:
         test = self._test

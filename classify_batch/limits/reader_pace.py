@@ -28,7 +28,7 @@ class ReaderPace:
         self._ahead_max = ahead_max
         self._whole = self if whole is None else whole
         self._shards: dict[int, ReaderPace] = {}
-        self._committed: Callable[[], int] = _nothing
+        self._committed: Callable[[], int] = lambda: 0
         self._read = 0
         self._changed = anyio.Event()
         self.started = anyio.Event()
@@ -58,17 +58,11 @@ class ReaderPace:
     async def wait_for_reader(self, committed: Callable[[], int]) -> None:
         """Returns when a further job may be created. `committed`: how many outcomes there are."""
         self._committed = committed
-        await self._whole._wait()  # noqa: SLF001 - of the same class
-
-    async def _wait(self) -> None:
-        while self._count_unread() > self._ahead_max:
-            await self._changed.wait()
+        whole = self._whole
+        while whole._count_unread() > whole._ahead_max:  # noqa: SLF001 - of the same class
+            await whole._changed.wait()  # noqa: SLF001 - of the same class
 
     def _count_unread(self) -> int:
         # At least 0: of what another process commits only the reading is known.
         unread = max(0, self._committed() - self._read)
         return unread + sum(shard._count_unread() for shard in self._shards.values())  # noqa: SLF001 - of the same class
-
-
-def _nothing() -> int:
-    return 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -34,7 +35,6 @@ from classify_batch.operations.run_request import OnProgress, RunRequest
 from classify_batch.operations.shards.carry_out import carry_out
 from classify_batch.operations.shards.choice import Shard, parse_shards
 from classify_batch.ports import Observer
-from classify_batch.rundir.run_json import RunFile
 from classify_batch.settings import Settings
 from classify_batch.store import Location, place_of
 from classify_batch.streams.closing import closing
@@ -196,12 +196,11 @@ class OutcomeStream:
         async with closing(self._gather_by_rows(rows, within_s)) as groups:
             async for outcomes in groups:
                 if carry is None:
-                    run = await anyio.to_thread.run_sync(self._read_run)
+                    run = await anyio.to_thread.run_sync(
+                        partial(read_run_json, self._request.place.reader(), takes_shards=True)
+                    )
                     carry = run.settings.get("plan", {}).get("carry", ())
                 yield make_table(outcomes, carry)
-
-    def _read_run(self) -> RunFile:
-        return read_run_json(self._request.place.reader(), takes_shards=True)
 
     async def _gather_by_rows(self, rows: int, within_s: float) -> AsyncIterator[list[Outcome]]:
         """The outcomes by groups."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import msgspec
 from pydantic import Field, field_validator, model_validator
 
-from classify_batch.model import Answer, JobView
+from classify_batch.model import JobView
 from classify_batch.protocol.answers import (
     AnswerModel,
     Lenient,
@@ -333,13 +333,10 @@ class QuickJob(msgspec.Struct):
             text_or_none(self.project_id),
             parse_time_s(self.created_at),
             text_or_none(self.error_message),
-            answer=self._make_answer(),
+            answer=answer_from_quick_result(self.file_input, self.result) if self.status == "COMPLETED" else None,
             credits=billed_credits(self.usage),
             transaction_id=text_or_none(self.transaction_id),
         )
-
-    def _make_answer(self) -> Answer | None:
-        return answer_from_quick_result(self.file_input, self.result) if self.status == "COMPLETED" else None
 
 
 def billed_credits(usage: object) -> float | None:

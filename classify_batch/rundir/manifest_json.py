@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 from classify_batch.clock import to_iso
@@ -18,6 +18,7 @@ from classify_batch.rundir.next_step import add_next_step, needs_config
 from classify_batch.rundir.percentages import Percentiles, percentiles_of
 from classify_batch.rundir.run_json import RunFile
 from classify_batch.rundir.typed_json import find_misfit
+from classify_batch.streams.single_block import single_block
 from classify_batch.vocabulary import (
     ACCEPTED,
     BILLED,
@@ -308,9 +309,8 @@ async def write_manifest(store: RunStore, run: RunFile, snapshot: RunSnapshot, m
         add_failure_messages(whole, await store.read(Log.FAILURES, 0, READ_BYTES_MAX) if failed else b"")
     add_next_step(whole, run, store.where)
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-    await store.replace(
-        MANIFEST_JSON, _single_block(text.encode("utf-8", "backslashreplace"))
-    )  # a type may hold a lone surrogate
+    # A type may hold a lone surrogate.
+    await store.replace(MANIFEST_JSON, single_block(text.encode("utf-8", "backslashreplace")))
     return whole
 
 
@@ -320,7 +320,3 @@ async def read_manifest(store: RunStore) -> Manifest | None:
         return parse_manifest(await store.read(MANIFEST_JSON))
     except FileNotFoundError:
         return None
-
-
-async def _single_block(data: bytes) -> AsyncIterator[bytes]:
-    yield data

@@ -124,10 +124,6 @@ def _escape_ids(lines: bytes) -> bytes:
     return "\n".join([encode_basestring(line)[1:-1] for line in lines.decode().split("\n")]).encode()
 
 
-def _spell_line(chunk: int, file_ids: Sequence[str], record: Mapping[str, Any]) -> str:
-    return plan_line(chunk, file_ids, record.get("carried"), record.get("carried_again"))
-
-
 async def hash_file_ids(batches: AsyncIterable[Sequence[str]]) -> str:
     """`PlanSummary.ids_sha256` of any IDs: an input that has the plan's, without repeats, is the plan's input."""
     digest = hashlib.sha256()
@@ -369,7 +365,9 @@ class PlanReader:
             async for first, lines in stream:
                 for number, line in enumerate(lines, first):
                     file_ids = self._parse_line(line, number)
-                    if _spell_line(number, file_ids, json.loads(line)).encode() != line + b"\n":
+                    written = json.loads(line)
+                    expected = plan_line(number, file_ids, written.get("carried"), written.get("carried_again"))
+                    if expected.encode() != line + b"\n":
                         raise self._damaged_error(f"{self._name_line(number)} is not spelled as it was written")
 
     def _parse_line(self, line: bytes, number: int) -> list[str]:

@@ -131,12 +131,9 @@ def _format_percentiles(values: Percentiles) -> str:
 
 
 def _format_limits(limits: Mapping[str, object]) -> str:
-    shown = [f"{name} {_format_value(limits[name])}" for name in LIMITS_SHOWN if limits.get(name) is not None]
+    known = [(name, limits[name]) for name in LIMITS_SHOWN if limits.get(name) is not None]
+    shown = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in known]
     return ", ".join((["paused: no new jobs until `tune --resume`"] if limits.get("paused") else []) + shown)
-
-
-def _format_value(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _format_ending(status: Manifest) -> Iterator[str]:

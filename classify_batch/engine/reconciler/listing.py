@@ -93,7 +93,12 @@ class JobList:
     async def _read_page(self, token: str | None, since_s: float | None) -> JobPage:
         while True:
             try:
-                return await retry_transient(lambda: self._request_page(token, since_s), calls_max=READ_CALLS_MAX)
+                return await retry_transient(
+                    lambda: self._api.list_page(
+                        page_size=PAGE_SIZES[self._size], page_token=token, created_from_s=since_s
+                    ),
+                    calls_max=READ_CALLS_MAX,
+                )
             except ApiError as error:
                 # Only of the first page: behind it, the token may be what is refused, or what takes too long.
                 refused = error.verdict is Verdict.REFUSED and token is None
@@ -101,6 +106,3 @@ class JobList:
                 if not (refused or too_much) or self._size + 1 == len(PAGE_SIZES):
                     raise
                 self._size = self._size + 1 if refused else USUAL
-
-    async def _request_page(self, token: str | None, since_s: float | None) -> JobPage:
-        return await self._api.list_page(page_size=PAGE_SIZES[self._size], page_token=token, created_from_s=since_s)

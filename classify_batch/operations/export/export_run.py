@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from classify_batch.operations.export.export_outcomes import OutcomeExport
-from classify_batch.operations.export.formats import JsonLines, OutputFormat, Table, column_names
+from classify_batch.operations.export.formats import JsonLines, Table, column_names
 from classify_batch.operations.export.partition import (
     file_name,
     parse_partitions,
@@ -71,7 +71,8 @@ async def export_run(
     named = None if partitions else target_of(target)
     suffix = PARQUET if named is None else export_suffix(named)
     run = await open_with_shards(run_dir)
-    export = OutcomeExport(run.parts, make_selection(only, run.run, run.where), _text_format(suffix, run.run))
+    text_format = Table(carried_columns(run.run)) if suffix == CSV else JsonLines()
+    export = OutcomeExport(run.parts, make_selection(only, run.run, run.where), text_format)
     if named is None:
         refuse_columns(partitions, column_names(carried_columns(run.run)))
         named = target_in_partition(target, partitions, file_name(run.run.run_id, only))
@@ -98,10 +99,6 @@ async def _write_table(
         except arrow_files.GrownCategoriesError:  # which `table` has learned: it can't come for ever
             continue
         return
-
-
-def _text_format(suffix: str, run: RunFile) -> OutputFormat:
-    return Table(carried_columns(run)) if suffix == CSV else JsonLines()
 
 
 def carried_columns(run: RunFile) -> Sequence[str]:

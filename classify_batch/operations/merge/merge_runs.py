@@ -139,7 +139,7 @@ async def _plan_merged_run(store: RunStore, runs: Sequence[EarlierRun], director
         triage = settings.get("triage")
         accepted = await count_accepted(store, None if triage is None else TriageSettings.model_validate(triage))
         plan = await write_plan(store, _plan_chunks(chunks, runs))
-    if await _any_has(runs, PATHS_JSONL):
+    if any([await source.store.size(PATHS_JSONL) is not None for source in runs]):
         await store.replace(PATHS_JSONL, _stream_joined_files(runs, PATHS_JSONL))
     run = merged_run_file(
         settings,
@@ -259,10 +259,6 @@ async def _failed_chunks(runs: Sequence[EarlierRun]) -> AsyncGenerator[tuple[Ear
                     del lines[:FILES_PER_JOB_MAX], file_ids[:FILES_PER_JOB_MAX]
         if lines:
             yield source, lines, file_ids
-
-
-async def _any_has(runs: Sequence[EarlierRun], name: str) -> bool:
-    return any([await source.store.size(name) is not None for source in runs])
 
 
 async def _stream_joined_files(runs: Sequence[EarlierRun], name: str) -> AsyncIterator[bytes]:

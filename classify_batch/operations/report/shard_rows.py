@@ -40,7 +40,12 @@ class ShardTable:
 def shard_table(manifest: Manifest, begun: Sequence[bool]) -> ShardTable | None:
     """The shards in the manifest of a whole run; None of a run without. `begun`: of each, whether it was."""
     rows = [
-        ShardRow(each["shard"], _state_of(each["state"], is_begun), each["files"], each["done"])
+        ShardRow(
+            each["shard"],
+            each["state"] if is_begun or each["state"] == RunState.COMPLETE else NEVER_BEGUN,
+            each["files"],
+            each["done"],
+        )
         for each, is_begun in zip(manifest.get("shards", ()), begun, strict=True)
     ]
     if not rows:
@@ -48,7 +53,3 @@ def shard_table(manifest: Manifest, begun: Sequence[bool]) -> ShardTable | None:
     states = Counter(row.state for row in rows)
     shown = sorted(rows, key=lambda row: row.state == RunState.COMPLETE)[:SHARDS_SHOWN_MAX]
     return ShardTable(len(rows), dict(states.most_common()), sorted(shown, key=lambda row: row.shard))
-
-
-def _state_of(state: str, is_begun: bool) -> str:
-    return state if is_begun or state == RunState.COMPLETE else NEVER_BEGUN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib.metadata import version
 from os import PathLike
@@ -19,6 +19,7 @@ from classify_batch.operations.part_tails import read_run_json
 from classify_batch.operations.report.next_commands import compare_commands
 from classify_batch.operations.report.run_report import folder_of, gather_report
 from classify_batch.store import place_of
+from classify_batch.streams.single_block import single_block
 
 REPORT_HTML = "report.html"
 SUFFIXES = (".html", ".htm")
@@ -83,7 +84,7 @@ async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None = None, 
         changes=changes,
         commands=compare_commands(folders[0], folders[1]) if changes else reports[0].commands,
     )
-    await target.write(_single_block(page))
+    await target.write(single_block(page))
     return target.name
 
 
@@ -95,7 +96,3 @@ def _report_target(output: str | PathLike[str] | None, folder: Path) -> Target:
         raise UsageError(f"{target.name}: a report is a page of HTML", hint=f"name a file that ends with {SUFFIXES[0]}")
     target.refuse_if_bad()
     return target
-
-
-async def _single_block(data: bytes) -> AsyncIterator[bytes]:
-    yield data
