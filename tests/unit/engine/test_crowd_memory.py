@@ -32,7 +32,7 @@ before_mib = peak_mib()
 world.begin_list_reading(100.0)
 for number in range(int(sys.argv[1])):
     shown = {"created_at_s": 1.7e9 + number, "project_id": "".join(list("p" * 36)), "mode": "FAST"}
-    world.show(job(str(UUID(int=draw.getrandbits(128))), "SUCCESS", **shown), 100.0)
+    world.record_view(job(str(UUID(int=draw.getrandbits(128))), "SUCCESS", **shown), 100.0)
 world.end_list_reading(complete=True)
 print(len(world.candidates), peak_mib() - before_mib)
 """

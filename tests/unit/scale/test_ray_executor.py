@@ -75,7 +75,7 @@ class LocalCluster:
         self.room, self.strikes, self.never_started = room, list(strikes), never_started
         self.workers: list[LocalWorker] = []
 
-    async def room_for(self, cpus: float) -> int:
+    async def count_places(self, cpus: float) -> int:
         assert cpus == 0.25
         return self.room
 
