@@ -40,7 +40,7 @@ class Api(Protocol):
 
     @property
     def requests(self) -> int:
-        """Requests that left since this client was opened."""
+        """Requests that were sent since this client was opened."""
 
     @property
     def idempotent(self) -> bool:
@@ -58,7 +58,7 @@ class Api(Protocol):
         byte leaves: the intent is made durable there, so that an attempt that waits for its turn is never ambiguous."""
 
     async def get(self, job_id: str) -> JobView:
-        """One job. A job created a moment ago may be MISSING for a short while."""
+        """One job. A job that was just created may be MISSING for a short while."""
 
     async def list_page(
         self,
@@ -94,7 +94,7 @@ class Lease(Protocol):
 
     @property
     def is_valid(self) -> bool:
-        """Whether the shard is this process's at this moment, by a clock that runs through a suspend. Asks no disk, and
+        """Whether the shard is this process's now, by a clock that runs through a suspend. Asks no disk, and
         may be asked from any thread."""
 
     def check_held(self) -> bool:
@@ -172,7 +172,7 @@ class RunStore(Protocol):
         """The run is another process's: every later write raises StoreError with these words."""
 
     async def holder(self) -> Holder | None:
-        """Who holds the run at this moment."""
+        """Who holds the run now."""
 
     # --- Reading ----------------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class RunReader(Protocol):
         """Bytes, or None where there is no such file."""
 
     def holder(self) -> Holder | None:
-        """Who holds the run at this moment."""
+        """Who holds the run now."""
 
 
 class RunPlace(Protocol):

@@ -1,4 +1,4 @@
-"""The intent of a create: what is on disk before the first byte of the call leaves."""
+"""The intent of a create: what is on disk before the first byte of the call is sent."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class NoMoreCreatesError(Exception):
 
 
 class Intent:
-    """Makes an attempt's intent durable once, right before the first byte of its first call leaves.
+    """Makes an attempt's intent durable once, right before the first byte of its first call is sent.
 
     Not ahead for all creates that wait, though they could share a line and an fsync: a later process must take every
-    intent that it finds for a call that may have left, and repeats it or searches for its job, also past a bound of
-    credits that was set meanwhile.
+    intent that it finds for a call that may have been sent, and repeats it or searches for its job, also past a bound
+    of credits that was set meanwhile.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class Intent:
         """Writes the intent ahead of the first call, and marks the call as on the wire.
 
         Raises:
-            NoMoreCreatesError: the run stopped creating: nothing was written, and nothing may leave.
+            NoMoreCreatesError: the run stopped creating: nothing was written, and nothing may be sent.
         """
-        # Asked here, once the gate has let it pass: a create that has not left yet is never ambiguous.
+        # Asked here, once the gate has let it pass: a create that was not sent yet is never ambiguous.
         if not self._shutdown.creating:
             raise NoMoreCreatesError
         # A stop waits for the intent and the call.

@@ -86,7 +86,7 @@ class Shutdown:
 
     @contextmanager
     def call_in_flight(self) -> Iterator[None]:
-        """Marks a create call that is on the wire: the run waits for it before it leaves."""
+        """Marks a create call that is on the wire: the run waits for it before it ends."""
         self._busy += 1
         try:
             yield

@@ -1,6 +1,6 @@
 """Creates a job for each attempt: the one place that may cost money.
 
-The intent is durable before the POST leaves. After the call, an attempt goes to the poller (accepted), to the
+The intent is durable before the POST is sent. After the call, an attempt goes to the poller (accepted), to the
 reconciler (unknown whether accepted), ends here (refused: its files fail, or go back to the work queue), or is tried
 again here under the same attempt (certainly not accepted, or repeated under its transaction ID).
 
@@ -187,7 +187,7 @@ class Submitter:
             tries = 0 if ended or self._journal.jobs_in_flight else tries + 1
 
     async def _wait_for_job_to_end(self, within_s: float) -> bool:
-        """Waits for one of our jobs to end, for at most `within_s`, and only while creates may leave. Whether one
+        """Waits for one of our jobs to end, for at most `within_s`, and only while creates may be sent. Whether one
         ended."""
         ended = False
         with anyio.move_on_after(within_s):

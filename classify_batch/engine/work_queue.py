@@ -147,7 +147,7 @@ class WorkQueue:
         keys: list[AttemptKey] = []
         for recheck in batch.rechecks:
             keys.append(self._renumber_if_open(recheck, keys))
-        # In the journal before the queue has any of it: none of these may leave while the file still names them.
+        # In the journal before the queue has any of it: none of these may be sent while the file still names them.
         self._journal.record_about_run(Kind.RETRIED, batch.as_retried())
         self._budget.resume_reserved(sum(self._snapshot.is_own(self._snapshot.open_attempts[key]) for key in keys))
         self._requeued.extend(read_part(item["chunk"], item) for item in batch.requeued)

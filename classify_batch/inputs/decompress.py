@@ -6,7 +6,7 @@ What is no text and can't be unpacked is refused by what it is: its first bytes 
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from importlib import import_module
 from typing import Any, NoReturn, Protocol
 
@@ -117,8 +117,8 @@ async def _unpack_zstd(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator
     make_unpacker, refusal = _find_zstd(name)
     unpacker = make_unpacker()
     async for block in blocks:
-        for piece in _split_for_zstd(block):
-            data = piece
+        for at in range(0, len(block), _ZSTD_INPUT_BYTES):
+            data = block[at : at + _ZSTD_INPUT_BYTES]
             while data:
                 if unpacker.eof:
                     unpacker = make_unpacker()
@@ -129,10 +129,6 @@ async def _unpack_zstd(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator
                 data = unpacker.unused_data if unpacker.eof else b""
     if not unpacker.eof:
         _raise_cut_off(name, "zstd")
-
-
-def _split_for_zstd(block: bytes) -> Iterator[bytes]:
-    return (block[at : at + _ZSTD_INPUT_BYTES] for at in range(0, len(block), _ZSTD_INPUT_BYTES))
 
 
 def _find_zstd(name: str) -> tuple[Callable[[], _Unpacker], type[Exception]]:

@@ -2,7 +2,7 @@
 
 httpcore's usual backend, on anyio's streams, takes as long as all the rest of a request: three turns of the event loop
 for each read, and system calls for what asyncio knows already. What is written here waits for the read that follows, so
-that the head and the body of a request leave together.
+that the head and the body of a request are sent together.
 
 After a connection was made, every failure is a ReadError or a ReadTimeout, and never an error of connecting: what was
 written may have arrived, and the caller must know that.
@@ -119,9 +119,9 @@ class NetworkStream(httpcore.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         protocol = self._protocol
-        # httpcore writes the head and the body, and then reads: so both leave in one write.
+        # httpcore writes the head and the body, and then reads: so both are sent in one write.
         if self._unsent:
-            # The last moment before a create leaves, behind all waiting: a process that was stopped may wake here.
+            # The last step before a create is sent, behind all waiting: a process that was stopped may wake here.
             if self._lease is not None and not self._lease.check_held():
                 raise LeaseLostError
             unsent, self._unsent = self._unsent, b""

@@ -31,7 +31,7 @@ class ObservedApi:
 
     @property
     def requests(self) -> int:
-        """Requests that left."""
+        """Requests that were sent."""
         return self._api.requests
 
     @property

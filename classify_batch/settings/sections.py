@@ -146,7 +146,7 @@ class LimitSettings(_Section):
     job_timeout_s: float = Field(default=7200.0, gt=0, le=30 * 86_400)
     settle_s: float = Field(default=20.0, ge=0, le=3600)
     accept_s: float = Field(default=60.0, ge=0, le=3600)
-    """For so long a create that left may still be accepted; never below `api.timeout_s`."""
+    """For so long a create that was sent may still be accepted; never below `api.timeout_s`."""
     clock_spread_s: float = Field(default=60.0, ge=0, le=86_400)
     """How far the server's own clocks may disagree, or run back."""
     lease_s: float = Field(default=30.0, ge=1, le=3600)

@@ -65,7 +65,7 @@ class Settings(BaseSettings):
 
     @property
     def accept_s(self) -> float:
-        """For how long a create that left may still be accepted, in seconds: at least for as long as it is waited
+        """For how long a create that was sent may still be accepted, in seconds: at least for as long as it is waited
         for."""
         return max(self.limits.accept_s, self.api.timeout_s)
 

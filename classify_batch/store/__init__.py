@@ -42,6 +42,6 @@ def open_reader(location: Location) -> RunReader:
 
 
 def needs_trust(location: Location) -> bool:
-    """Whether `run` and `resume` refuse a place that holds a run of this user's, unless they are told to trust it."""
+    """Whether `run` and `resume` refuse a place that holds a run of this user's, unless they are asked to trust it."""
     place = place_of(location)
     return isinstance(place, DiskPlace) and place.is_trusted_already()

@@ -1,4 +1,4 @@
-"""Files that are written whole: at any moment the old one or the new one is there, never a part of one.
+"""Files that are written whole: at any time the old one or the new one is there, never a part of one.
 
 A file is written beside its place, made durable, and given its name in one step that happens or doesn't. The
 directory is made durable last, where the file system can do that, since a file's own fsync doesn't promise its name.
@@ -28,6 +28,7 @@ from anyio import CancelScope, to_thread
 from classify_batch.store.os_errors import NOT_SUPPORTED, refusals
 from classify_batch.store.processes import is_alive
 from classify_batch.streams.closing import closing
+from classify_batch.streams.single_block import single_block
 
 Fsync = Callable[[int], None]
 Permit = Callable[[], None]
@@ -113,7 +114,7 @@ async def replace_file(
 
 async def create_file(path: Path, data: bytes, fsync: Fsync = os.fsync, permit: Permit = allow) -> None:
     """Like `replace_file`, but raises FileExistsError where the name is taken, also when two race for it."""
-    async with written_beside(path, _single_block(data), fsync) as temporary:
+    async with written_beside(path, single_block(data), fsync) as temporary:
         with refusals(path, but=FileExistsError):
             await to_thread.run_sync(publish, partial(give_new_name, temporary), path, fsync, permit)
 
@@ -195,10 +196,6 @@ def sync_directory(directory: Path, fsync: Fsync) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-async def _single_block(data: bytes) -> AsyncIterator[bytes]:
-    yield data
 
 
 async def _fill_temporary(temporary: Path, path: Path, blocks: AsyncIterator[bytes], fsync: Fsync) -> None:

@@ -17,7 +17,7 @@ _WORDS_BYTES_MAX = 4096
 
 
 def read_holder(directory: Path) -> Holder | None:
-    """Who holds `directory` at this moment, or None. Disturbs nobody, and believes no killed process."""
+    """Who holds `directory` now, or None. Disturbs nobody, and believes no killed process."""
     path = directory / LOCK
     try:
         with refusals(path, but=FileNotFoundError):

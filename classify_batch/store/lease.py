@@ -164,7 +164,7 @@ async def stands_still(store: RunStore, error: LockedError) -> None:
         LockedError: `error`: it is at work.
     """
     last = await read_last_lease(store)
-    # A beat of the future tells as little as an old one: its machine's clock is ahead, so whether lines come is seen.
+    # A beat of the future says as little as an old one: its machine's clock is ahead, so whether lines come is seen.
     if last is None or abs(SystemClock().wall_s() - last.beat_s) <= last.lease_s:
         raise error
     with anyio.move_on_after(last.lease_s * 2 / RENEWALS):
@@ -263,5 +263,5 @@ def _machine() -> str | None:
 
 
 def _lives(pid: int, start: str) -> bool:
-    """Whether a process of this machine lives. Where it can't be told (another container's, no /proc) it may."""
+    """Whether a process of this machine lives. Where that is unknown (another container's, no /proc) it may."""
     return not start or start_of(pid) == start

@@ -1,6 +1,6 @@
 """The run directory's twin in memory, for runs in virtual time and for rehearsing power cuts. It ships.
 
-It keeps apart what is durable and what is only appended, so that a test can pull the plug at any moment and
+It keeps apart what is durable and what is only appended, so that a test can pull the plug at any time and
 choose how much of the rest had reached the disk, within the one promise that a disk keeps: no byte of the
 journal without all bytes that were appended to the other logs before it.
 """
@@ -77,7 +77,7 @@ class MemoryStore:
         return {name: bytes(data) for name, data in self._files.items()}
 
     def crash(self, choose: Callable[[int, int], int] = min) -> MemoryStore:
-        """The store that is found after a power cut at this moment; this one must not be used any more.
+        """The store that is found after a power cut now; this one must not be used any more.
 
         Args:
             choose: given the least and the most pending bytes of a log that can have become durable, says

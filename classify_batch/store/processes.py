@@ -1,4 +1,4 @@
-"""Which processes of this machine live, as the kernel tells."""
+"""Which processes of this machine live, as the kernel says."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def start_of(pid: int) -> str:
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether nothing of a process is left but its number. False where nothing tells."""
+    """Whether nothing of a process is left but its number. False where that is unknown."""
     fields = _read_stat(pid)
     if not fields or fields[0] not in _ENDED:
         return False
