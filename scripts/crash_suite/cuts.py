@@ -129,7 +129,8 @@ class Cuts:
         lines = self._lines(self.journal[:place])
         self._lay_out(run_dir, place, lines, rng)
         score = Score(runs=1, files=self._case.shape.files)
-        options = Options.from_values(seed=place, job_duration_s=0.05, faults=Faults.from_values(FAULTS_OF_CUTS, "cuts"))
+        faults = Faults.from_values(FAULTS_OF_CUTS, "cuts")
+        options = Options.from_values(seed=place, job_duration_s=0.05, faults=faults)
         with open_sandbox(options) as app:
             for number, job in enumerate(self._jobs_then(lines, rng), 1):
                 app.job_table.add_job(replace(job, number=number))
