@@ -102,7 +102,7 @@ class Collecting:
 
 async def planned(folder: Path, **limits: float) -> tuple[ShardedRun, RunRequest]:
     """A run of three shards on the embedded sandbox."""
-    settings = sandbox_settings(plan={"files_per_job": 2}, limits={"lease_s": 1.0, **limits})
+    settings = sandbox_settings(plan={"files_per_job": 2}, limits={"lease_s": 30.0, **limits})
     await aplan(settings, IDS, folder / "run", shards=3)
     whole = await read_whole(place_of(folder / "run"))
     assert whole is not None
@@ -169,7 +169,7 @@ async def test_a_silent_worker_is_given_up(tmp_path: Path) -> None:
         worker.silent = True
         await anyio.sleep_forever()
 
-    whole, request = await planned(tmp_path)
+    whole, request = await planned(tmp_path, lease_s=1.0)
     began_s = anyio.current_time()
     endings = await carry_out(LocalCluster(strikes=[stands_still]), whole, request)
     assert all(ending.complete for ending in endings)
@@ -228,7 +228,7 @@ async def test_a_shard_that_stays_locked_is_left(tmp_path: Path) -> None:
         await anyio.sleep(0.4)
         return ShardReport(ShardEnding(0, ExitStatus.INCOMPLETE, "process 5 works on it"), locked=True)
 
-    whole, request = await planned(tmp_path)
+    whole, request = await planned(tmp_path, lease_s=1.0)
     endings = await carry_out(LocalCluster(room=1, strikes=[is_locked] * 2), whole, request)
     assert [ending.reason for ending in endings] == ["process 5 works on it", "", ""]
 
