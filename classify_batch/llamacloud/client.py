@@ -349,7 +349,8 @@ async def send_and_read_body(
     response = await connection.handle_async_request(request)
     try:
         body = _BoundedBody(response.headers.get("content-encoding", ""))
-        async for block in response.aiter_raw():
+        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - of an asynchronous transport
+        async for block in response.stream:  # not `aiter_raw`, which cuts it into blocks anew
             body.add_block(block)
         return response.status_code, response.headers, bytes(body.data)
     finally:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -176,6 +176,68 @@ async def test_a_closed_connection_is_not_reused(encrypted: bool) -> None:
             await api.create(sending(["a"]), nothing)
             await asyncio.sleep(0.02)
     assert (server.connections, len(server.requests)) == (20, 20)
+
+
+RAW_BODY = json.dumps(JOB).encode()
+WHOLE = b"Content-Length: %d\r\n\r\n%s" % (len(RAW_BODY), RAW_BODY)
+
+
+@pytest.mark.parametrize(
+    ("answer", "connections"),
+    [
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n" + WHOLE, 1),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(RAW_BODY), RAW_BODY), 1),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + WHOLE, 3),
+        (b"HTTP/1.1 200 OK\r\n" + WHOLE + b"HTTP/1.1 200 OK\r\n" + WHOLE, 3),
+    ],
+    ids=["interim-answers", "chunked", "close", "twice"],
+)
+async def test_an_answer_decides_whether_its_connection_is_used_again(answer: bytes, connections: int) -> None:
+    """Interim answers are passed over; what nobody asked for reaches no later call."""
+    made = 0
+
+    async def answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal made
+        made += 1
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(answer)
+                await writer.drain()
+        writer.close()
+
+    async with serving(answer_all) as url, calling(url) as api:
+        for _ in range(3):
+            assert (await api.get("j")).job_id == "j"
+            await asyncio.sleep(0.02)
+    assert made == connections
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
+    ],
+    ids=["cut-off", "two-lengths", "switched", "no-http"],
+)
+async def test_a_create_is_ambiguous_where_the_answer_is_broken(answer: bytes) -> None:
+    """It may have been accepted, and the next call goes out by a new connection."""
+    answers = [answer, b"HTTP/1.1 200 OK\r\n" + WHOLE]
+
+    async def answer_badly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answers.pop(0))
+        await writer.drain()
+        writer.close()
+
+    async with serving(answer_badly) as url, calling(url) as api:
+        with pytest.raises(ApiError) as caught:
+            await api.create(sending(["a"]), nothing)
+        assert caught.value.verdict is Verdict.AMBIGUOUS
+        assert (await api.get("j")).job_id == "j"
 
 
 async def test_an_idle_connection_is_closed_before_the_server_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
