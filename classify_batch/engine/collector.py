@@ -254,10 +254,6 @@ def is_refused_for_this_job(error: ApiError, *, others_were_read: bool) -> bool:
     return error.verdict in (Verdict.MISSING, Verdict.REFUSED)
 
 
-def has_odd_confidence(answer: Answer) -> bool:
-    return answer.confidence is not None and not 0.0 <= answer.confidence <= 1.0
-
-
 def has_missing_answers(answers: Answers, asked: Sequence[str]) -> bool:
     answered = {answer.file_id for answer in answers.items if answer.answered and answer.file_id is not None}
     if answered.issuperset(asked):
@@ -288,7 +284,7 @@ def decide_answered_job(
     ours: dict[str, str] | None = None
     positions = dict(zip(attempt.api_ids, attempt.positions, strict=True))
     answered: dict[str, Answer] = {}
-    conflicting = unnamed = foreign = 0
+    conflicting = unnamed = foreign = odd = 0
     named, foreign_file_id = False, None
     for answer in answers:
         if answer.file_id is None:
@@ -308,8 +304,9 @@ def decide_answered_job(
             continue
         if file_id in answered:
             conflicting += answered[file_id] != answer
-        else:
-            answered[file_id] = answer
+            continue
+        answered[file_id] = answer
+        odd += answer.confidence is not None and not 0.0 <= answer.confidence <= 1.0
     if foreign_file_id is not None and not named and not attempt.part.recheck:
         return Settled(only_foreign=foreign_file_id)
     missing = [position for file_id, position in positions.items() if file_id not in answered]
@@ -323,7 +320,7 @@ def decide_answered_job(
             (unnamed, "answers name no file; they are ignored"),
             (foreign, "answers are about files that were not asked for; they are ignored"),
             (conflicting, "files have two different answers; the first counts"),
-            (sum(map(has_odd_confidence, answered.values())), "answers have a confidence outside 0 to 1"),
+            (odd, "answers have a confidence outside 0 to 1"),
         )
         if count
     ]

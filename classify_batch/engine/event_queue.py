@@ -24,6 +24,9 @@ from classify_batch.vocabulary import NOISE_SHARE
 EVENTS_MAX = 10_000
 """An observer that falls back further misses events: commits never wait for it."""
 
+TOGETHER_S = 0.05
+"""For so long an event may wait for the next ones: to wake an observer's task for each takes longer than to tell it."""
+
 DRAIN_S = 1.0
 """How long the end of a run waits for observers. A run that is asked to stop has to end within 4 s."""
 
@@ -84,6 +87,7 @@ class _Delivery:
             await self.deliver_waiting()
             self._changed = anyio.Event()
             await self._changed.wait()
+            await anyio.sleep(TOGETHER_S)
 
     async def deliver_waiting(self) -> None:
         """An observer that fails is done without: a run doesn't end for it."""

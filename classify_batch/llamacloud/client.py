@@ -208,10 +208,14 @@ class ApiClient:
                 method, url, headers=self._headers, data=fields, files=files, extensions=self._extensions
             )
         if content is not None:
-            headers = [*self._headers.raw, (b"Content-Type", b"application/json")]
-            return httpx.Request(method, url, headers=headers, content=content, extensions=self._extensions)
-        stream = httpx.ByteStream(b"")  # with a stream given, httpx builds a request in a seventh of the time
-        return httpx.Request(method, url, headers=self._headers, stream=stream, extensions=self._extensions)
+            length = b"%d" % len(content)
+            headers = [*self._headers.raw, (b"Content-Length", length), (b"Content-Type", b"application/json")]
+        else:
+            headers = self._headers.raw
+        stream = httpx.ByteStream(
+            content or b""
+        )  # with a stream given, httpx builds a request in a seventh of the time
+        return httpx.Request(method, url, headers=headers, stream=stream, extensions=self._extensions)
 
     def _body_excerpt(self, data: bytes, characters_max: int) -> str:
         """The first words of a body that is not JSON. It is cut last: half a secret would not be found and hidden."""

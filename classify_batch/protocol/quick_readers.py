@@ -7,6 +7,7 @@ decides, and says what is wrong. What both read is the same: a test compares the
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -53,7 +54,7 @@ class QuickPage(msgspec.Struct, Generic[Item]):
         return self.total_size if type(self.total_size) is int else None
 
 
-class QuickResult(msgspec.Struct):
+class QuickResult(msgspec.Struct, gc=False):
     """What a job answers about a file, as `answers.Result`."""
 
     type: str | None = None
@@ -71,6 +72,6 @@ def answer_from_quick_result(file_id: object, result: QuickResult | None) -> Ans
     if result is None:
         return Answer(named, answered=False)
     confidence, reasoning = result.confidence, result.reasoning
-    if confidence is not None:
+    if confidence is not None and not (type(confidence) is float and -inf < confidence < inf):
         confidence = finite_or_none(confidence)
     return Answer(named, True, result.type, confidence, reasoning if isinstance(reasoning, str) else None)

@@ -136,7 +136,7 @@ class ResultItem(AnswerModel):
 # --- The same, read quickly -----------------------------------------------------------------------------------------
 
 
-class QuickJob(msgspec.Struct):
+class QuickJob(msgspec.Struct, gc=False):
     """A job without its configuration, as `Job`."""
 
     id: Annotated[str, msgspec.Meta(min_length=1)]
@@ -155,7 +155,7 @@ class QuickJob(msgspec.Struct):
         )
 
 
-class QuickItem(msgspec.Struct):
+class QuickItem(msgspec.Struct, gc=False):
     """A file in a job's results, as `ResultItem`, without what a run doesn't need."""
 
     id: Any = None
@@ -182,6 +182,15 @@ read_job, read_jobs_page, read_jobs_by_id = JOBS.read_job, JOBS.read_jobs_page, 
 
 AnyItem = ResultItem | QuickItem
 """One file of a job's results, however it was read."""
+
+
+def answers_of(items: Sequence[AnyItem]) -> list[Answer]:
+    """The answer of each item."""
+    return [
+        answer_from_quick_result(item.file_id, item.result) if type(item) is QuickItem else item.answer()
+        for item in items
+    ]
+
 
 _QUICK_RESULTS = QuickReader(QuickPage[QuickItem], RESULTS)
 

@@ -103,7 +103,7 @@ def result_line(attempt: Attempt, job_id: str, mode: str | None, file_id: str, a
         file_id,
         outcome,
         kind,
-        finite_or_none(confidence),
+        confidence if confidence is None or -math.inf < confidence < math.inf else None,  # as `finite_or_none`
         reasoning,
         mode,
         job_id,

@@ -134,8 +134,10 @@ class Poller:
             tokens.append(page.next_page_token)
             shown.append({view.job_id for view in page.jobs} & unseen)
             unseen -= shown[-1]
+            now_s = anyio.current_time()
             for view in page.jobs:
-                await self._handle_view(view, finished)
+                if view.finished or self._is_overdue(view.job_id, now_s):
+                    await self._handle_view(view, finished)
         self._first_token = token_to_begin_with(tokens, shown, len(expected))
         now_s = anyio.current_time()
         self._schedule.record_list_poll(shown, expected, now_s, now_s - began_s)
@@ -227,6 +229,10 @@ class Poller:
             await finished.send(replace(job, finished=view))
         elif is_overdue(watched, anyio.current_time(), self._limits.job_timeout_s):
             await self._give_up_job(view.job_id, finished)
+
+    def _is_overdue(self, job_id: str, now_s: float) -> bool:
+        watched = self._schedule.jobs.get(job_id)
+        return watched is not None and is_overdue(watched, now_s, self._limits.job_timeout_s)
 
     def _take_finished(self, view: JobView) -> tuple[Job, float | None]:
         """The job of a view, and how long it took, where that says how long jobs take."""

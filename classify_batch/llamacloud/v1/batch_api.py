@@ -61,7 +61,7 @@ class ApiV1(BatchApi):
         """The answers of all pages, as far as they can be had; the pages end early when all that was asked for came."""
         page = await self._read_results_page(job.job_id, None)
         if not page.next_page_token:  # nearly always
-            return Answers(tuple(item.answer() for item in page.items))
+            return Answers(tuple(v1.answers_of(page.items)))
         missing = set(asked)
 
         def is_enough(fresh: Sequence[v1.AnyItem]) -> bool:
