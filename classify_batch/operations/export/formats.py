@@ -49,6 +49,8 @@ _PLACES = {field.name: place for place, field in enumerate(fields(TableRow))}
 _OF_EACH_FILE = frozenset({"file_id", "reasoning"})
 """The columns whose cells are all different."""
 
+_CONFIDENCES_MAX = 1 << 14
+
 _FORMULAS = frozenset("=+-@\t\r")
 """A spreadsheet takes a cell that begins with one of these for a formula, and would run it."""
 
@@ -88,6 +90,7 @@ class Table:
 
     def __init__(self, carry: Sequence[str]) -> None:
         self._carry = tuple(carry)
+        self._confidences = _Confidences()
 
     def encode_header(self) -> bytes:
         return encode_csv([[escape_formula(name) for name in column_names(self._carry)]])
@@ -96,25 +99,57 @@ class Table:
         values = list(zip(*map(astuple, compress(lines, included)), strict=True))
         if not values:
             return b""
-        cells = [encode_column(name, values[_PLACES[name]]) for name in COLUMNS]
+        cells = [self._encode_column(name, values[_PLACES[name]]) for name in COLUMNS]
         if self._carry:
             carried = [format_carried_cells(each or {}, self._carry) for each in values[_PLACES["carried"]]]
             cells += [list(map(quote_if_needed, column)) for column in zip(*carried, strict=True)]
-        rows = map(",".join, zip(*cells, strict=True))
-        return encode_text("\r\n".join(rows) + "\r\n")
+        return encode_text(join_columns(cells, len(values[0])))
+
+    def _encode_column(self, name: str, values: Sequence[Any]) -> Sequence[str] | str:
+        """The cells of a column, as they stand in a file; one where all are the same."""
+        if values[0] is None and values.count(None) == len(values):
+            return ""
+        if name == "confidence":
+            return list(map(self._confidences.__getitem__, values))
+        if name in _OF_EACH_FILE:
+            return encode_different_texts(values)
+        if values.count(values[0]) == len(values):
+            return quote_if_needed(escape_formula(values[0]))
+        return list(map(_Cells().__getitem__, values))
 
 
-def encode_column(name: str, values: Sequence[Any]) -> Sequence[str]:
-    """The cells of a column, as they stand in a file."""
-    if values[0] is None and values.count(None) == len(values):
-        return [""] * len(values)
-    if name == "confidence":
-        if None not in values:
-            return list(map(repr, values))
-        return ["" if value is None else repr(value) for value in values]
-    if name in _OF_EACH_FILE:
-        return encode_different_texts(values)
-    return list(map(_Cells().__getitem__, values))
+def join_columns(columns: Sequence[Sequence[str] | str], rows: int) -> str:
+    """Rows of CSV from their cells, column by column; a column that is a text has it in each row.
+
+    One list of all pieces is joined once, and what is the same in each row is a piece of its own with the commas around
+    it: to join each row by itself takes twice as long.
+    """
+    parts: list[Sequence[str] | str] = []
+    same = ""  # what is the same in each row since the last part
+    for place, column in enumerate(columns):
+        same += "," if place else ""
+        if isinstance(column, str):
+            same += column
+        else:
+            parts += [same, column] if same else [column]
+            same = ""
+    parts.append(same + "\r\n")
+    pieces = [""] * (len(parts) * rows)
+    for place, part in enumerate(parts):
+        pieces[place :: len(parts)] = [part] * rows if isinstance(part, str) else part
+    return "".join(pieces)
+
+
+class _Confidences(dict[float | None, str]):
+    """The cell for each confidence. Models give few different ones, and a float takes longer to spell than to find."""
+
+    def __missing__(self, confidence: float | None) -> str:
+        cell = "" if confidence is None else repr(confidence)
+        if len(self) >= _CONFIDENCES_MAX:
+            self.clear()
+        if confidence != 0.0:  # -0.0 is equal to 0.0, and spelled differently
+            self[confidence] = cell
+        return cell
 
 
 class _Cells(dict[str | None, str]):
