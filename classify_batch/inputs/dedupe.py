@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, compress, repeat
-from operator import eq
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
 
@@ -236,11 +235,9 @@ def _hold_flags(flags: bytes) -> Iterator[bool]:
 
 def _first_appearances(keys: Sequence[Key], left_out: Collection[Key] = ()) -> bytes:
     """A 1 for each key that is not further on the left and not left out, a 0 for each other."""
-    if not left_out:
-        first_places: dict[Key, int] = {}
-        places = range(len(keys))
-        return bytes(map(eq, map(first_places.setdefault, keys, places), places))
     unseen = dict.fromkeys(keys, 1)
+    if not left_out and len(unseen) == len(keys):
+        return b"\1" * len(keys)
     unseen.update(dict.fromkeys(left_out, 0))
     return bytes(map(unseen.pop, keys, repeat(0)))
 

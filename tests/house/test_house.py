@@ -198,6 +198,14 @@ def test_streams_are_closed_behind_their_readers() -> None:
     assert open_streams == []
 
 
+def test_only_the_command_changes_how_often_cycles_are_looked_for() -> None:
+    """The thresholds are a program's, and a library leaves them alone."""
+    code = "import gc; known = gc.get_threshold(); import {}; print(gc.get_threshold() == known)"
+    for module, is_kept in (("classify_batch", "True"), ("classify_batch.__main__", "False")):
+        done = subprocess.run([sys.executable, "-c", code.format(module)], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == is_kept
+
+
 def test_no_mocks() -> None:
     """Nothing is tested against a stand-in made up by the test."""
     words = re.compile(r"\b(unittest\.mo[c]k|unittest import mo[c]k|MagicMo[c]k|pytest_mo[c]k)\b")

@@ -237,6 +237,19 @@ def test_a_table_is_what_the_csv_module_writes(lines: list[tuple[TableRow, bool]
     assert data == encode_csv(expected)
 
 
+def test_a_confidence_is_spelled_as_it_is_whatever_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """0.0 and -0.0 are equal, and spelled differently; and so few are remembered that others take their places."""
+    monkeypatch.setattr("classify_batch.operations.export.formats._CONFIDENCES_MAX", 2)
+    given = [0.0, -0.0, 0.5, None, 0.0, 1.0, 0.25, 0.5, -0.0, None]
+    encode, at = Table(()).encode_outcomes, COLUMNS.index("confidence")
+    for _ in range(2):
+        row_lines = [
+            TableRow(file_id=str(number), outcome="classified", confidence=each) for number, each in enumerate(given)
+        ]
+        cells = [row.split(",")[at] for row in encode(b"", row_lines, [True] * len(given)).decode().splitlines()]
+        assert cells == ["" if each is None else repr(each) for each in given]
+
+
 def test_numbers_are_not_escaped_as_formulas() -> None:
     """A confidence and carried numbers are no formulas, whatever their sign; other carried values are JSON."""
     values = [-5, 10**30, True, {"ü": [1, None]}, "-5", "plain"]
