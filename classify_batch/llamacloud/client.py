@@ -212,9 +212,8 @@ class ApiClient:
             headers = [*self._headers.raw, (b"Content-Length", length), (b"Content-Type", b"application/json")]
         else:
             headers = self._headers.raw
-        stream = httpx.ByteStream(
-            content or b""
-        )  # with a stream given, httpx builds a request in a seventh of the time
+        # With a stream given, httpx builds a request in a seventh of the time.
+        stream = httpx.ByteStream(content or b"")
         return httpx.Request(method, url, headers=headers, stream=stream, extensions=self._extensions)
 
     def _body_excerpt(self, data: bytes, characters_max: int) -> str:
