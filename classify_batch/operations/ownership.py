@@ -37,7 +37,9 @@ async def own_shard(place: RunPlace, lease_s: float, stack: AsyncExitStack) -> t
         lease = await claim_lease(store, lease_s)
         contested = lease.waited
     stack.push_async_callback(_give_back, lease)  # while the lock is still held
-    await store.fence(lease, _lost_words(store), contested=contested)
+    async with background_tasks() as tasks:
+        tasks.start_soon(lease.keep)  # large logs may take longer than the lease lasts
+        await store.fence(lease, _lost_words(store), contested=contested)
     await finish_writing_before(stack, store)  # it is the lease's holder who commits what is left
     return store, lease
 

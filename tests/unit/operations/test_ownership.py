@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import StoreError
 from classify_batch.operations.ownership import keeping_lease, own_shard
 from classify_batch.store import place_of
+from classify_batch.store.disk import DiskStore
 from classify_batch.store.lease import read_last_lease
 from classify_batch.vocabulary import Log
 
@@ -57,6 +59,27 @@ async def test_a_process_that_wakes_overwrites_nothing(tmp_path: Path) -> None:
     last = await read_last_lease(place.open())
     assert last is not None
     assert (last.epoch, last.needs_no_wait) == (2, True)
+
+
+async def test_the_lease_is_kept_while_large_logs_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes a shard over gives its logs new files, which may take longer than a lease lasts."""
+    shut_out = DiskStore._shut_out_others
+
+    def copy_for_long(store: DiskStore) -> None:
+        time.sleep(1.0)  # in a worker thread, as a slow disk would
+        shut_out(store)
+
+    monkeypatch.setattr(DiskStore, "_shut_out_others", copy_for_long)
+    place, lease_s = place_of(tmp_path / "shard"), 0.4
+    async with AsyncExitStack() as stack:
+        still, _ = await own_shard(place, lease_s, stack)
+        still.append(Log.JOURNAL, b"1\n")
+        await still.commit()
+        await anyio.sleep(lease_s * 1.2)
+        async with AsyncExitStack() as later:
+            other, lease = await own_shard(place, lease_s, later)
+            assert lease.check_held()
+            assert await other.read(Log.JOURNAL) == b"1\n"
 
 
 async def test_what_is_left_is_committed_before_the_lease_is_given_back(tmp_path: Path) -> None:
