@@ -54,11 +54,11 @@ class Evidence02(Evidence):
 
     # --- What happens -----------------------------------------------------------------------------------------------
 
-    def add(self, ambiguous: AmbiguousAttempt) -> None:
+    def add_attempt(self, ambiguous: AmbiguousAttempt) -> None:
         self.unsettled[ambiguous.attempt.key] = ambiguous
         self._old[ambiguous.attempt.key] = OldDoubt(ambiguous.attempt)
 
-    def remove(self, ambiguous: AmbiguousAttempt) -> None:
+    def remove_attempt(self, ambiguous: AmbiguousAttempt) -> None:
         del self.unsettled[ambiguous.attempt.key]
         del self._old[ambiguous.attempt.key]
         if not self.unsettled:
@@ -71,7 +71,7 @@ class Evidence02(Evidence):
             if ambiguous.first_look_s is None:
                 ambiguous.first_look_s, ambiguous.until_s = now_s, now_s + self._wall_offset_s
 
-    def show(self, view: JobView, now_s: float) -> None:
+    def record_view(self, view: JobView, now_s: float) -> None:
         if view.job_id not in self._dismissed and any(
             self._could_be(view, ambiguous) for ambiguous in self._old.values()
         ):
@@ -80,7 +80,7 @@ class Evidence02(Evidence):
     def end_list_reading(self, *, complete: bool) -> None:
         """0.2 drew no line between a reading to the end and another; one that failed was begun again."""
 
-    def name(self, job_id: str, named_for: NamedFor) -> None:
+    def record_named_for(self, job_id: str, named_for: NamedFor) -> None:
         """0.2 named only the jobs that it had made or adopted."""
         if named_for is None:
             del self.candidates[job_id]
@@ -112,7 +112,7 @@ class Evidence02(Evidence):
     def is_read_due(self, candidate: Candidate, now_s: float) -> bool:
         return candidate.view.answered and any(self._asking(candidate.view))
 
-    def read(
+    def record_results(
         self, job_id: str, begun_s: float, named: Iterable[str], answered: Iterable[str], *, withheld: bool = False
     ) -> None:
         files = frozenset(answered)
@@ -123,7 +123,7 @@ class Evidence02(Evidence):
         self.candidates[job_id].answered = digests_of(files)
         self._hold_against(job_id, files)
 
-    def decide(self, ambiguous: AmbiguousAttempt, now_s: float) -> Decision | None:
+    def decide_for_attempt(self, ambiguous: AmbiguousAttempt, now_s: float) -> Decision | None:
         old = self._old[ambiguous.attempt.key]
         best = self._best(old)
         if best is not None and old.found[best] == len(old.attempt.file_ids):

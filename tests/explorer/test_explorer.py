@@ -179,7 +179,7 @@ class Forgetful(Evidence):
 class Credulous(Evidence):
     """Believes results as soon as a job has ended."""
 
-    def read(
+    def record_results(
         self, job_id: str, begun_s: float, named: Iterable[str], answered: Iterable[str], *, withheld: bool = False
     ) -> None:
         super().record_results(job_id, math.inf, named, answered)
@@ -211,7 +211,7 @@ class WaitsForAll(Evidence):
 class EarlyFailures(Evidence):
     """Takes a job that shows an error for one that was not paid."""
 
-    def show(self, view: object, now_s: float) -> None:
+    def record_view(self, view: object, now_s: float) -> None:
         super().record_view(view, now_s)  # type: ignore[arg-type]
         for candidate in self.candidates.values():
             if candidate.failed_s is not None:

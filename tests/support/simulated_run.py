@@ -142,6 +142,7 @@ class _End(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         wire = self._wire
+        await request.aread()  # so that a test can look into it
         wire.requests.append((anyio.current_time(), request.method, request.url.path))
         journey = _Journey(request)
         # A task of nobody's: what has left arrives, whatever becomes of the client, which waits for it no longer.
