@@ -15,6 +15,7 @@ import json
 import random
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -60,6 +61,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     options = parse()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # else, under `nohup`, all that is started here ignores it, too
     seed = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     folder = Path(tempfile.mkdtemp(prefix="classify-batch-crash-"))
     good = False
