@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import errno
 import os
 import sys
-from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
@@ -89,19 +87,7 @@ def main() -> NoReturn:
     leave_out_httpx_command_line()
     status = run_command_line()
     signals.ignore_late_signals(status)
-    if "obstore" in sys.modules:
-        exit_before_teardown(status)
     sys.exit(status)
-
-
-def exit_before_teardown(status: int) -> NoReturn:
-    """Ends the process like `sys.exit`, but before the interpreter is torn down: a thread of obstore's may come back to
-    it then, and aborts. An export to S3 that went well ended with 134, three times of a hundred on a busy machine."""
-    atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way to call what others registered, such as a trace's end
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads it any more
-            stream.flush()
-    os._exit(status)
 
 
 def leave_out_httpx_command_line() -> None:
