@@ -312,7 +312,7 @@ def test_written_options_are_options() -> None:
         "--from",
     }  # containers
     others |= {"--command", "--csv", "--set", "--single-transaction"}  # psql
-    known = others | {option for each in COMMANDS for option in options_of(each)} | {"--tree"}
+    known = others | {option for each in COMMANDS for option in options_of(each)} | {"--tree", "--clients"}
     used = {
         (text.name, name) for text in TEXTS for name in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text.read_text())
     }
