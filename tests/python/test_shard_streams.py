@@ -146,6 +146,7 @@ run(settings, [f"file-{n}" for n in range(200)], sys.argv[2], shards=4, shard=sh
 CONFIG = """
 [api]
 base_url = "{base_url}"
+timeout_s = 5
 [job]
 rules = [{{ type = "invoice", description = "has an invoice number and a total" }}]
 [plan]
@@ -153,6 +154,8 @@ files_per_job = 1
 [limits]
 jobs_in_flight = 4
 requests_per_s = 60.0
+settle_s = 1
+accept_s = 0
 """
 
 
