@@ -75,6 +75,9 @@ class Store(ThreadingHTTPServer):
         self.files: list[dict[str, Any]] = []
         self.calls: Counter[str] = Counter()
         self.at_once = self.at_once_max = 0
+        self.awaited_at_once = 0
+        """The first uploads are answered when so many are under way."""
+        self.all_are_here = threading.Event()
         self.lock = threading.Lock()
 
     @property
@@ -108,6 +111,8 @@ class _StoreHandler(BaseHTTPRequestHandler):
             number = self.server.calls["upload"]
             self.server.at_once += 1
             self.server.at_once_max = max(self.server.at_once_max, self.server.at_once)
+            if self.server.at_once >= self.server.awaited_at_once:
+                self.server.all_are_here.set()
         body = self.rfile.read(int(self.headers["Content-Length"]))
         head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
         parts: dict[str, Any] = {}
@@ -115,6 +120,7 @@ class _StoreHandler(BaseHTTPRequestHandler):
             assert not isinstance(part, str)
             name = part.get_param("name", header="content-disposition")
             parts[str(name)] = (part.get_filename(), part.get_payload(decode=True))
+        self.server.all_are_here.wait(PATIENCE_S)
         time.sleep(0.02)
         with self.server.lock:
             self.server.at_once -= 1
@@ -302,6 +308,7 @@ def test_concurrency_bounds_the_uploads_in_flight(call: Call, tmp_path: Path) ->
     write(tmp_path / "in", 20)
     for asked in (1, 3):
         with store() as server:
+            server.awaited_at_once = asked
             assert call(server.base_url, "upload", "--recursive", "in", "--concurrency", str(asked)).status == 0
         assert server.at_once_max == asked
 
