@@ -38,6 +38,7 @@ print(len(world.candidates), peak_mib() - before_mib)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")
 def test_a_process_holds_a_kilobyte_of_few_jobs_and_some_bytes_of_the_others() -> None:
     """At most a kilobyte of each that is held, and 60 bytes of each that was shown."""

@@ -49,6 +49,7 @@ def others(count: int, status: str) -> Iterator[JobView]:
 # --- Memory ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["SUCCESS", "ERROR", "PENDING"])
 def test_a_crowded_list_is_held_in_little_memory(status: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Less than 110 bytes a job, where each has kilobytes; the candidates are counted."""

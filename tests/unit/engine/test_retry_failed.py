@@ -155,6 +155,7 @@ async def test_a_retry_takes_a_line_at_a_time(files_per_job: int, code: str) -> 
     assert len(run.snapshot.waiting_parts()) + len(run.snapshot.open_attempts) == run.chunks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["job_error", "unresolved"])
 async def test_reopening_takes_no_memory_for_a_failed_file(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four times as many files, the same memory beside the files themselves."""

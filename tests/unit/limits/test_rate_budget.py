@@ -112,6 +112,7 @@ async def leased(wire: Wire, name: str, stack: AsyncExitStack, share: float = 2.
     return await stack.enter_async_context(LeasedGate(wire, name, own_share, share / 18.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_eight_processes_use_one_rate_and_never_pass_it(seed: int) -> None:
     """18 a second of all together, whoever sends: at least 97 % of it, and never more than 20 in any second."""

@@ -223,6 +223,7 @@ def as_said(said: Said | None) -> dict[str, object] | None:
     return {"outcome": said.outcome, "type": said.type, "confidence": confidence, "code": said.code}
 
 
+@pytest.mark.slow
 @given(nights, nights, st.sampled_from([0, 1, 1000, 10_000]), st.sampled_from(CHANGES), st.integers(1, 200))
 @tried(max_examples=300, deadline=None)
 def test_a_diff_equals_a_plain_comparison_of_two_dicts(

@@ -252,6 +252,7 @@ def several_nights(draw: st.DrawFn) -> list[Night]:
 ALL_KNOWN = [Night(["a", "b"]), Night(["b", "a", "b"], {}, [0]), Night(["a", "b", "c"], {}, [0, 1])]
 
 
+@pytest.mark.slow
 @given(several_nights())
 @example(ALL_KNOWN)
 @tried(deadline=None)

@@ -166,6 +166,7 @@ async def test_every_flipped_bit_of_the_plan_is_found(complete: Files) -> None:
         assert any(fault.startswith(f"{PLAN} in memory: ") for fault in faults), (byte, faults)
 
 
+@pytest.mark.slow
 async def test_every_flipped_committed_bit_of_an_interrupted_run_is_found(killed: Files) -> None:
     """A flipped bit in what was committed is found, too.
 
