@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import lru_cache
 from importlib.metadata import version
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar, cast
 from urllib.parse import urlencode
 
 import anyio
@@ -352,8 +352,8 @@ async def send_and_read_body(
     response = await connection.handle_async_request(request)
     try:
         body = _BoundedBody(response.headers.get("content-encoding", ""))
-        assert isinstance(response.stream, httpx.AsyncByteStream)  # noqa: S101 - of an asynchronous transport
-        async for block in response.stream:  # not `aiter_raw`, which cuts it into blocks anew
+        stream = cast("httpx.AsyncByteStream", response.stream)
+        async for block in stream:  # not `aiter_raw`, which cuts it into blocks anew
             body.add_block(block)
         return response.status_code, response.headers, bytes(body.data)
     finally:

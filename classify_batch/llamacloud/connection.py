@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 
 import anyio
 import httpcore
 import httpx
 
 from classify_batch.errors import SettingsError
-from classify_batch.llamacloud.exchange import Exchanges, translate_error
+from classify_batch.llamacloud.exchange import Exchanges, translate_errors
 from classify_batch.llamacloud.network import NetworkBackend
 from classify_batch.llamacloud.proxies import choose_proxy
 from classify_batch.llamacloud.tls import make_ssl_context
@@ -115,15 +115,6 @@ class _Body(httpx.AsyncByteStream):
     async def aclose(self) -> None:
         with translate_errors():
             await self._response.aclose()
-
-
-@contextmanager
-def translate_errors() -> Iterator[None]:
-    """Raises httpcore's errors as httpx's, which have the same names."""
-    try:
-        yield
-    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, httpcore.ProxyError) as error:
-        raise translate_error(error) from error  # httpx maps these itself only in its own transport
 
 
 class UploadTransport(httpx.AsyncBaseTransport):

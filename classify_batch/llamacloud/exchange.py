@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import cast
 
 import anyio
 import h11
@@ -54,7 +55,7 @@ class Exchanges:
         timeouts = request.extensions.get("timeout", {})
         self._idle = False
         try:
-            with _translated():
+            with translate_errors():
                 await self.stream.write(await self._encode(request), timeout=timeouts.get("write"))
                 response = await self._receive_head(timeouts.get("read"))
         except BaseException:
@@ -71,7 +72,7 @@ class Exchanges:
 
     async def receive_block(self, timeout_s: float | None) -> bytes | None:
         """The next block of the response's body; None: it has ended. Raises httpx.TransportError."""
-        with _translated():
+        with translate_errors():
             event = await self._receive_event(timeout_s)
         return bytes(event.data) if isinstance(event, h11.Data) else None
 
@@ -82,7 +83,7 @@ class Exchanges:
         if parser.our_state is h11.DONE and parser.their_state is h11.DONE and not unasked:
             parser.start_next_cycle()
             self._idle, self._expires_s = True, time.monotonic() + self._keepalive_s
-        elif not self._idle:
+        else:
             await self.close_shielded()
 
     async def _encode(self, request: httpx.Request) -> bytes:
@@ -91,8 +92,8 @@ class Exchanges:
         headers = _validated(tuple(request.headers.raw)).headers
         head = h11.Request(method=request.method, target=request.url.raw_path, headers=headers)
         parts = [parser.send(head)]
-        assert isinstance(request.stream, httpx.AsyncByteStream)  # noqa: S101 - all of ours are
-        parts += [parser.send(h11.Data(data=block)) async for block in request.stream if block]
+        body = cast("httpx.AsyncByteStream", request.stream)  # all of ours are
+        parts += [parser.send(h11.Data(data=block)) async for block in body if block]
         parts.append(parser.send(h11.EndOfMessage()))
         return b"".join(part for part in parts if part)
 
@@ -143,19 +144,14 @@ _ERRORS: dict[type[Exception], type[httpx.TransportError]] = {
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Raises h11's and httpcore's errors as httpx's."""
+def translate_errors() -> Iterator[None]:
+    """Raises h11's and httpcore's errors as httpx's, which does so only in its own transport. The cause is kept:
+    certificates are judged by it."""
     try:
         yield
     except h11.ProtocolError as error:
         raise _ERRORS[type(error)](str(error)) from error
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, httpcore.ProxyError) as error:
-        raise translate_error(error) from error
-
-
-def translate_error(error: Exception) -> httpx.TransportError:
-    """An error of httpcore as httpx's, which has the same name. The caller keeps the cause: certificates are judged by
-    it."""
-    name = "ProxyError" if isinstance(error, httpcore.ProxyError) else type(error).__name__
-    kind: type[httpx.TransportError] = getattr(httpx, name)
-    return kind(str(error))
+        name = "ProxyError" if isinstance(error, httpcore.ProxyError) else type(error).__name__
+        kind: type[httpx.TransportError] = getattr(httpx, name)
+        raise kind(str(error)) from error

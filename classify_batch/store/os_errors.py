@@ -61,7 +61,7 @@ def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ())
     except OSError as error:
         if isinstance(error, but):
             raise
-        # What O_NOFOLLOW says of a link. A circle of links says the same, and is told as an impossible name below.
+        # What O_NOFOLLOW says of a link. A circle of links says the same, and is taken for an impossible name below.
         if error.errno == errno.ELOOP and path.is_symlink():
             raise RunDirectoryError(
                 f"{path} is a link that is not followed",

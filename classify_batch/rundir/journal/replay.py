@@ -183,7 +183,7 @@ class RunSnapshot(SnapshotState):
             self.reopen_failed(entry.reopened, entry.at_s)
         elif entry.retried is not None:
             self.take_retried(entry.retried, entry.at_s)
-        # Changed limits are known to the process that was told of them only: the next one may be given others.
+        # Changed limits are those of the process that was given them only: the next one may be given others.
         if (values := entry.opened or entry.closed or entry.tuned) is not None:
             self.starts.apply_line(entry.kind, values, entry.at_s, self.outcomes.total())
             self.follow_cancel(entry.kind, values)
