@@ -41,7 +41,7 @@ from classify_batch.vocabulary import PLAN_JSONL
 _NEWLINE = b"\n"
 _BETWEEN = b'", "'
 _LINE_END = b'"]}'
-_BLOCK_BYTES = 1 << 18
+_BLOCK_BYTES = 1 << 20
 _STRIDE_BYTES = 1 << 16
 _KNOWN_STRIDES_MAX = 4
 _KNOWN_BYTES_MAX = 1 << 20

@@ -36,14 +36,12 @@ from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.lock import hold
 from classify_batch.store.os_errors import refusals, unusable
 from classify_batch.store.trust import refuse_untrusted
+from classify_batch.streams.blocks import BLOCK_BYTES, read_descriptor
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log
 
 if TYPE_CHECKING:
     from classify_batch.ports import Lease
-
-BLOCK_BYTES = 1 << 18
-"""Read as fast as in larger blocks, and small enough that what the threads' heaps keep of freed ones is little."""
 
 
 class DiskStore:
@@ -133,10 +131,9 @@ class DiskStore:
         try:
             async with opened(path, "rb", but=_MISSING) as file:
                 with refusals(path):
-                    await file.seek(start)
-                    while block := await file.read(_next_block_bytes(start, end)):
-                        start += len(block)
-                        yield block
+                    async with closing(read_descriptor(file.fileno(), start, end)) as blocks:
+                        async for block in blocks:
+                            yield block
         except NotADirectoryError as error:
             raise FileNotFoundError(*error.args) from error
 
@@ -365,7 +362,3 @@ def _hash_piece(path: Path, digest: hashlib._Hash, start: int) -> int:
             digest.update(held[:count])
             end += count
     return end if end > start else 0
-
-
-def _next_block_bytes(start: int, end: int | None) -> int:
-    return BLOCK_BYTES if end is None else max(0, min(BLOCK_BYTES, end - start))

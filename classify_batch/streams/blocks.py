@@ -15,9 +15,14 @@ import aiofiles
 import anyio.to_thread
 
 from classify_batch.errors import SourceError
+from classify_batch.streams.closing import closing
 
 BLOCK_BYTES = 1 << 18
-"""Large enough that the hop to a thread costs little, small enough that a batch is no memory worth naming."""
+"""Small enough that what is made of it stays in the CPU's cache, and that the threads' heaps keep little of freed
+ones."""
+
+_BLOCKS_AT_ONCE = 4
+"""A hop to a thread and back takes longer than reading a block."""
 
 _NO_STDIN = "give the path of a file instead of -"
 _PATIENCE_S = 0.2
@@ -34,8 +39,9 @@ async def read_file(path: Path) -> AsyncIterator[bytes]:
         async with aiofiles.open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
             descriptor = file.fileno()
             if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                while block := await file.read(BLOCK_BYTES):
-                    yield block
+                async with closing(read_descriptor(descriptor)) as blocks:
+                    async for block in blocks:
+                        yield block
             else:
                 while (piece := await anyio.to_thread.run_sync(_read_descriptor_if_ready, descriptor)) != b"":
                     if piece is not None:
@@ -46,6 +52,28 @@ async def read_file(path: Path) -> AsyncIterator[bytes]:
             f"input {str(path)!r} can't be read: {reason}",
             hint="give the path of a readable file, - for stdin, or project: for the project's files",
         ) from None
+
+
+async def read_descriptor(descriptor: int, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+    """The blocks of an open file that has a size, from `start` to `end`, or to its own end. After the first block
+    several are read at once. Raises OSError."""
+    count = 1
+    while blocks := await anyio.to_thread.run_sync(_read_blocks, descriptor, start, end, count):
+        count = _BLOCKS_AT_ONCE
+        for block in blocks:
+            start += len(block)
+            yield block
+
+
+def _read_blocks(descriptor: int, start: int, end: int | None, count: int) -> list[bytes]:
+    blocks: list[bytes] = []
+    while len(blocks) < count:
+        block = os.pread(descriptor, BLOCK_BYTES if end is None else max(0, min(BLOCK_BYTES, end - start)), start)
+        if not block:
+            break
+        blocks.append(block)
+        start += len(block)
+    return blocks
 
 
 async def read_stdin() -> AsyncIterator[bytes]:

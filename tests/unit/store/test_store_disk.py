@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import random
 import stat
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from classify_batch.store.atomic_file import beside, give_new_name
 from classify_batch.store.disk import DiskStore, sweep_unless_held
 from classify_batch.store.holder import read_holder
 from classify_batch.store.lock import hold
+from classify_batch.streams.blocks import BLOCK_BYTES
 from classify_batch.vocabulary import Log
 from tests.support.leases import LeaseUntil
 
@@ -469,6 +471,18 @@ async def test_an_abandoned_store_writes_nothing(tmp_path: Path) -> None:
         assert await store.read("run.json") == b"{}"
     assert (tmp_path / Log.JOURNAL).read_bytes() == b"1\n"
     assert await store.names() == {"run.json", Log.JOURNAL}
+
+
+async def test_a_part_of_a_file_is_read_in_blocks(tmp_path: Path) -> None:
+    """From any place to any other, and to the end: all of it, and nothing beyond."""
+    data = random.Random(7).randbytes(6 * BLOCK_BYTES + 5)
+    (tmp_path / "plan.jsonl").write_bytes(data)
+    async with DiskStore(tmp_path) as store:
+        for start, end in ((0, None), (3, 10), (5, 5), (BLOCK_BYTES - 1, 5 * BLOCK_BYTES + 3), (7, 99 * BLOCK_BYTES)):
+            assert await store.read("plan.jsonl", start, end) == data[start:end]
+        blocks = [block async for block in store.stream("plan.jsonl")]
+    assert b"".join(blocks) == data
+    assert max(map(len, blocks)) == BLOCK_BYTES
 
 
 async def as_stream(blocks: list[bytes]) -> AsyncIterator[bytes]:
