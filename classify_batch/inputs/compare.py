@@ -10,8 +10,9 @@ from pathlib import Path
 from anyio.lowlevel import checkpoint
 
 from classify_batch.file_keys import file_keys
+from classify_batch.streams.buckets import Buckets
 from classify_batch.streams.closing import closing
-from classify_batch.streams.spill import LIMITS, Buckets, Limits
+from classify_batch.streams.spill import LIMITS, Limits
 
 _EXAMPLES_MAX = 3
 

@@ -20,8 +20,9 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.file_keys import file_key, file_keys
 from classify_batch.inputs.rows import OnFurther, file_ids_of_rows, merge_rows
+from classify_batch.streams.buckets import Buckets
 from classify_batch.streams.closing import closing
-from classify_batch.streams.spill import LIMITS, BucketQueues, Buckets, Limits, NumberSpool, Spool
+from classify_batch.streams.spill import LIMITS, BucketQueues, Limits, NumberSpool, Spool
 from classify_batch.streams.uuid_lines import UuidLines
 
 EXAMPLES_MAX = 5
@@ -42,12 +43,20 @@ class Known(Protocol):
     """IDs that are taken care of elsewhere; spread over as many buckets as the input, by the same hash."""
 
     @property
-    def ids_are_keys(self) -> bool:
+    def own_keys(self) -> bool:
         """Whether each of them is spelled as its key is."""
 
-    def among_keys(self, bucket: int, asked: set[bytes]) -> Collection[bytes]:
+    @property
+    def packed(self) -> bool:
+        """Whether each of them is a UUID in its canonical spelling."""
+
+    def among_keys(self, bucket: int, asked: set[bytes], *, packed: bool) -> Collection[bytes]:
         """Those of a bucket's IDs that are known, where each is its own key, here and there. Asked in place of
-        `known_keys_among`."""
+        `known_keys_among`.
+
+        Args:
+            packed: all are UUIDs, here and there, and are given as 16 bytes each; otherwise in UTF-8.
+        """
 
     def known_keys_among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> Collection[str]:
         """Those of the keys of a bucket's IDs that are known. Asked once for each bucket, in their order.
@@ -113,8 +122,8 @@ class Distinct:
         """For each bucket, whether its IDs stay, one after the other."""
         stays: list[Iterator[bool]] = []
         for number in range(len(buckets)):
-            if buckets.own_keys and (self._known is None or self._known.ids_are_keys):
-                stays.append(self._judge_keys(number, buckets.read_bucket(number)))
+            if buckets.own_keys and (self._known is None or self._known.own_keys):
+                stays.append(self._judge_keys(number, buckets))
                 await checkpoint()
                 continue
             rows = buckets.bucket_texts(number)
@@ -137,15 +146,17 @@ class Distinct:
             await checkpoint()
         return stays
 
-    def _judge_keys(self, number: int, keys: list[bytes]) -> Iterator[bool]:
+    def _judge_keys(self, number: int, buckets: Buckets) -> Iterator[bool]:
         """The same for one bucket, where each ID is its own key, carries nothing, and is known by it, too."""
+        packed = buckets.packed and (self._known is None or self._known.packed)
+        keys = buckets.read_packed(number) if packed else buckets.read_bucket(number)
         if self._known is None:
             firsts = _first_appearances(keys)
             repeats = firsts.count(0)
             self.duplicates += repeats
             return _hold_flags(firsts) if repeats else repeat(True)
         asked = set(keys)
-        known = self._known.among_keys(number, asked)
+        known = self._known.among_keys(number, asked, packed=packed)
         self.known += len(known)
         self.duplicates += len(keys) - len(asked)
         if len(known) == len(asked):

@@ -27,9 +27,10 @@ from classify_batch.rundir.manifest_json import counts_of
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.outcome_ids import decode_ids, encode_ids, outcome_file_id, outcome_id_bytes
 from classify_batch.rundir.plan import PlanReader
+from classify_batch.streams.buckets import Buckets
 from classify_batch.streams.closing import closing
 from classify_batch.streams.id_sums import IdSum
-from classify_batch.streams.spill import LIMITS, Buckets
+from classify_batch.streams.spill import LIMITS
 from classify_batch.vocabulary import Kind, Log, earlier_failures_name
 
 ERRORS_MAX = 50

@@ -8,18 +8,26 @@ a list of strings, as ever.
 
 from __future__ import annotations
 
+import struct
+from binascii import unhexlify
 from collections.abc import Iterator, Sequence
-from itertools import compress
+from itertools import chain, compress
 from typing import Self, overload
 
 LINE_BYTES = 37
 """Of a UUID with its newline."""
+
+CANONICAL_CHARACTERS = LINE_BYTES - 1
+
+PACKED_BYTES = 16
+"""Of a UUID that is no text."""
 
 _FEW = 8
 """Where one of so many lines is left out, what lies between these is copied; where more are, each line by itself."""
 
 _SHAPE = b"00000000-0000-0000-0000-000000000000\n"
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789abcdef", b"0" * 15)
+_DIGIT_PLACES = [place for place, character in enumerate(_SHAPE) if character == ord("0")]
 
 
 class UuidLines(Sequence[str]):
@@ -48,12 +56,25 @@ class UuidLines(Sequence[str]):
         """File IDs, if each is a UUID in its canonical spelling; None otherwise, and where a row carries more."""
         if isinstance(file_ids, cls):
             return file_ids
-        if not file_ids or len(file_ids[0]) != LINE_BYTES - 1:
+        if not file_ids or len(file_ids[0]) != CANONICAL_CHARACTERS:
             return None
         try:
             return cls.find("\n".join([*file_ids, ""]).encode("ascii"))
         except UnicodeEncodeError:
             return None
+
+    @classmethod
+    def from_packed(cls, packed: bytes) -> Self:
+        """UUIDs of 16 bytes each."""
+        digits = packed.hex().encode()
+        lines = bytearray(_SHAPE) * (len(packed) // PACKED_BYTES)
+        for column, place in enumerate(_DIGIT_PLACES):
+            lines[place::LINE_BYTES] = digits[column :: len(_DIGIT_PLACES)]
+        return cls(bytes(lines))
+
+    def to_packed(self) -> bytes:
+        """The 16 bytes of each UUID."""
+        return unhexlify(self.data.translate(None, b"-\n"))
 
     def __len__(self) -> int:
         return len(self.data) // LINE_BYTES
@@ -95,6 +116,21 @@ class UuidLines(Sequence[str]):
             start = gap + 1
         kept.append(self.data[start * LINE_BYTES :])
         return type(self)(b"".join(kept))
+
+
+_MANY = struct.Struct("16s" * 256)
+_ONE = struct.Struct("16s")
+
+
+def split_packed(packed: bytes) -> list[bytes]:
+    """UUIDs of 16 bytes each, one by one. Many of them are made by one call; a call for each would take five times as
+    long."""
+    whole = len(packed) - len(packed) % _MANY.size
+    pieces = memoryview(packed)
+    return [
+        *chain.from_iterable(_MANY.iter_unpack(pieces[:whole])),
+        *chain.from_iterable(_ONE.iter_unpack(pieces[whole:])),
+    ]
 
 
 def join_ids(waiting: Sequence[str], more: Sequence[str]) -> Sequence[str]:

@@ -19,8 +19,9 @@ from classify_batch.inputs.dedupe import Key, mark_first_occurrences
 from classify_batch.inputs.rows import file_ids_of_rows
 from classify_batch.operations.reuse.copied_lines import rename_file_in_line
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun, read_proven_lines, read_whole_lines
+from classify_batch.streams.buckets import Buckets
 from classify_batch.streams.closing import closing
-from classify_batch.streams.spill import BucketQueues, Buckets, Limits, Spool
+from classify_batch.streams.spill import BucketQueues, Limits, Spool
 
 _ROWS_HELD = 64
 """So many rows of each bucket are in memory at once: 8 MiB for all buckets, where nothing is carried."""
@@ -77,13 +78,18 @@ class KnownFiles:
             self._batches.append(batches)
 
     @property
-    def ids_are_keys(self) -> bool:
+    def own_keys(self) -> bool:
         """Whether each ID of the runs is its own key."""
         return self._buckets.own_keys
 
-    def among_keys(self, bucket: int, asked: set[bytes]) -> set[bytes]:
+    @property
+    def packed(self) -> bool:
+        """Whether each ID of the runs is a UUID in its canonical spelling."""
+        return self._buckets.packed
+
+    def among_keys(self, bucket: int, asked: set[bytes], *, packed: bool) -> set[bytes]:
         """`known_keys_among`, where each ID is its own key, here and in the input."""
-        keys = self._buckets.read_bucket(bucket)
+        keys = self._buckets.read_packed(bucket) if packed else self._buckets.read_bucket(bucket)
         known = asked.intersection(keys)
         self._add_counts(keys, known)
         return known

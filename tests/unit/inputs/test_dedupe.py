@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from classify_batch.file_keys import file_key
 from classify_batch.inputs.compare import IdDifference, compare_ids
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.streams.closing import closing
-from classify_batch.streams.spill import Buckets, Limits, Spool
+from classify_batch.streams.spill import Limits, Spool
 
 pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
 FILE_IDS = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=2)
@@ -96,9 +95,10 @@ async def test_all_that_came_with_an_id_is_carried(numbers: list[int], known: se
     """As a dictionary of lists would have it, with some files known; whatever is held in memory."""
 
     class Known:
-        ids_are_keys = True
+        own_keys = True
+        packed = False
 
-        def among_keys(self, bucket: int, asked: set[bytes]) -> set[bytes]:
+        def among_keys(self, bucket: int, asked: set[bytes], *, packed: bool) -> set[bytes]:
             raise AssertionError("rows that carry something were asked for by their keys alone")
 
         def known_keys_among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> set[str]:
@@ -166,12 +166,14 @@ async def test_a_full_disk_raises_its_own_error_once() -> None:
     """ENOSPC on writing is the error that comes out, not one of closing the file behind it."""
     spool = Spool(None, Limits(1, 1, 1))
     spool.add_ids(["a", "b"])
+    assert list(spool.replay_ids()) == [["a", "b"]]
     assert spool._file is not None
     full = os.open("/dev/full", os.O_RDWR)
     os.dup2(full, spool._file.fileno())
     os.close(full)
+    spool.add_ids(["c" * 100_000])
     with pytest.raises(StoreError, match=os.strerror(errno.ENOSPC)), spool:
-        spool.add_ids(["c" * 100_000])
+        list(spool.replay_ids())
 
 
 @quick
@@ -195,13 +197,3 @@ async def test_ids_are_compared_by_value(planned: set[str], given_ids: set[str],
     assert set(map(file_key, difference.new_examples)) == theirs - ours
     assert set(difference.gone_examples) <= planned
     assert set(map(file_key, difference.gone_examples)) == ours - theirs
-
-
-async def test_buckets_are_even_and_leave_the_places_of_sets_alone() -> None:
-    """No bucket is much larger than the others, and the hashes in one don't share the bits by which a set lays out."""
-    numbers = Buckets(limits=Limits(buckets=512)).bucket_numbers([f"file-{number}" for number in range(102_400)])
-    counts = Counter(numbers)
-    assert set(counts) == set(range(512))
-    assert max(counts.values()) < 2 * 200
-    in_one = [hash(f"file-{number}") & 0xFF for number, bucket in enumerate(numbers) if bucket == 7]
-    assert len(set(in_one)) > 64

@@ -356,6 +356,24 @@ def test_an_outcome_is_reused_under_another_spelling(then: int, now: int) -> Non
     anyio.run(main)
 
 
+@pytest.mark.parametrize("earlier_has", [[], ["x"]], ids=["UUIDs then", "others then"])
+@pytest.mark.parametrize("later_has", [[], ["x", "y"]], ids=["UUIDs now", "others now"])
+def test_uuids_meet_alone_and_among_other_ids(earlier_has: list[str], later_has: list[str]) -> None:
+    """Whether both inputs hold nothing but UUIDs, which are compared as 16 bytes each, or one holds other IDs, too."""
+
+    async def main() -> None:
+        uuids = [str(uuid5(NAMESPACE_URL, str(number))) for number in range(300)]
+        first = await spent(Night([*uuids[:200], *earlier_has]), 0, [])
+        store = await planned_night(Night([*uuids[100:], uuids[150], *later_has], {}, [0]), 1, [first])
+        run = await run_of(store)
+        known = {*uuids[100:200], *earlier_has} & {*uuids[100:], *later_has}
+        assert {line["file_id"] for line in lines_in(store.files, Log.RESULTS)} == known
+        assert (run.run.reused_files, run.run.files) == (len(known), 200 + len(later_has))
+        assert run.run.duplicates == 1
+
+    anyio.run(main)
+
+
 def test_an_earlier_run_may_hold_a_file_under_two_spellings() -> None:
     """A run of a version that took them for two files has two outcomes for such a file; the first of them is reused."""
 
