@@ -21,6 +21,7 @@ from arro3.io import read_parquet, write_parquet
 from classify_batch import UsageError, aexport, export, open_run, report
 from classify_batch.errors import ObjectStoreError
 from classify_batch.object_store import connect, read, write
+from classify_batch.store import disk
 from tests.support.command_line import PATIENCE_S, command, environment
 from tests.support.complete_run import write_complete_run
 from tests.support.object_server import HANG, NO_STORE, SECRET, ObjectServer, serving_objects
@@ -421,6 +422,8 @@ async def test_a_cancelled_export_aborts_its_upload(
     import anyio
 
     monkeypatch.setattr(write, "PART_BYTES", 10_000)
+    # Else three blocks are the whole export, all of them taken before the first part is answered.
+    monkeypatch.setattr(disk, "BLOCK_BYTES", 10_000)
     server.objects["/bucket/out.jsonl"] = b"old"
     scope = anyio.CancelScope()
 
