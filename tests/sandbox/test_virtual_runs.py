@@ -84,6 +84,18 @@ async def _perhaps(call: Any) -> None:
         await call
 
 
+async def test_a_list_that_fails_now_and_then_costs_few_polls() -> None:
+    """One poll of the list in ten is answered 503: about one poll a job is enough all the same."""
+    limits = {"jobs_in_flight": 30, "requests_in_flight": 10, "requests_per_s": 500.0}
+    given: dict[str, Any] = {"files_per_job": 1, "job_duration_s": 5.0, "latency_s": lambda: 0.01, "limits": limits}
+    with laboratory(600, faults={"list.before.503": 0.1}, **given) as lab:
+        await ends_well(lab)
+        requests = lab.app.request_stats()["requests"]
+        polls = sum(requests["list"].values()) + sum(requests["get"].values())
+        assert requests["list"]["503"] > 20
+        assert polls < 1.3 * 600
+
+
 async def test_a_complete_run_makes_no_request() -> None:
     """Started again, there is nothing to do and nobody to ask."""
     with laboratory(20) as lab:
