@@ -50,7 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--files",
         type=int,
-        help="of the run that bears the faults by itself; 20,000, or 2,000 on v2",
+        help="of the run that bears the faults by itself; 20,000, or 1,000 on v2",
     )
     parser.add_argument("--lanes", type=int, default=3, help="runs at once")
     parser.add_argument("--minutes", type=float, default=60.0, help="no longer than this")
@@ -110,7 +110,7 @@ async def prove(options: argparse.Namespace, folder: Path, seed: int) -> bool:
         if options.only in JOURNAL_CUT:
             await tell(JOURNAL_CUT, cut_everywhere(lab, made, share))
         if not options.short and options.only in "faults alone":
-            files = options.files or (20_000 if options.version == "v1" else 2_000)
+            files = options.files or (20_000 if options.version == "v1" else 1_000)
             cost, score = await faults_cost(lab, files)
             teller.say(cost)
             total.add(score)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from classify_batch.sandbox.server.app import Stats
+
 COMMAND = (sys.executable, "-m", "classify_batch")
 ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("CLASSIFY_BATCH_", "LLAMA_"))}
 ENVIRON |= {"LLAMA_CLOUD_API_KEY": "sandbox", "CRASH_EAST_KEY": "sandbox", "CRASH_WEST_KEY": "sandbox-west"}
@@ -46,9 +48,13 @@ class Server:
 
     def requests(self) -> Counter[str]:
         """What it was asked so far, by how it answered."""
+        return sum((Counter(by_status) for by_status in self.stats()["requests"].values()), Counter())
+
+    def stats(self) -> Stats:
+        """What it counts: requests by call and answer, creates, files."""
         with urllib.request.urlopen(f"{self.base_url}/sandbox/stats") as answer:
-            by_call: dict[str, dict[str, int]] = json.load(answer)["requests"]
-        return sum((Counter(by_status) for by_status in by_call.values()), Counter())
+            stats: Stats = json.load(answer)
+        return stats
 
 
 @asynccontextmanager
