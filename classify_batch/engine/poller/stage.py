@@ -35,10 +35,10 @@ INHERITED_POLLED_S_MIN = 60.0
 """How long a process polls another one's job before it may be overdue."""
 
 JOB_POLLS_AT_ONCE = 8
-LIST_FAILURES_MAX = 3
+LIST_FAILURES_MAX = 4
 """After so many failures in a row, jobs are polled one by one for a while: those polls show whether the API is down.
 Retrying the list instead would leave every job unpolled meanwhile. Where one answer of ten is bad, two in a row come
-often, and each time all jobs would be polled by their IDs for seconds: 2.5 polls a job instead of 1."""
+often, and each time all jobs would be polled by their IDs for seconds: 2.5 polls a job instead of 0.9."""
 
 
 class Poller:
