@@ -180,8 +180,7 @@ class AmbiguousCreate:
 # --- What comes back ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class JobView:
+class JobView(NamedTuple):
     """What the API shows of a job. Fields that a server may leave out are None.
 
     Attributes:

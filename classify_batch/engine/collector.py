@@ -255,10 +255,18 @@ def is_refused_for_this_job(error: ApiError, *, others_were_read: bool) -> bool:
 
 
 def has_missing_answers(answers: Answers, asked: Sequence[str]) -> bool:
+    if answers_each_in_order(answers.items, asked):
+        return False
     answered = {answer.file_id for answer in answers.items if answer.answered and answer.file_id is not None}
     if answered.issuperset(asked):
         return False  # the usual answer, spelled as we asked
     return not set(file_keys(list(answered))).issuperset(file_keys(asked))
+
+
+def answers_each_in_order(answers: Sequence[Answer], asked: Sequence[str]) -> bool:
+    """Whether each file has one answer, all of them in the order and the spelling in which they were asked for. So it
+    nearly always is, and then nothing has to be matched."""
+    return [answer.file_id for answer in answers if answer.answered] == list(asked) and len(answers) == len(asked)
 
 
 def stop_for_foreign_answers(job: Job, foreign: str) -> Stop:
@@ -281,6 +289,14 @@ def decide_answered_job(
     `withheld`: why the API may have more answers than it hands out. Files without an answer were perhaps paid then, so
     they fail.
     """
+    if answers_each_in_order(answers, attempt.api_ids):
+        odd = sum([is_odd(answer) for answer in answers])
+        return Settled(list(zip(attempt.file_ids, answers, strict=True)), warnings=warn_of_answers(odd=odd))
+    return match_answers(attempt, answers, attempts, view, withheld)
+
+
+def match_answers(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: JobView, withheld: str) -> Settled:
+    """The same, for answers in any order and spelling."""
     ours: dict[str, str] | None = None
     positions = dict(zip(attempt.api_ids, attempt.positions, strict=True))
     answered: dict[str, Answer] = {}
@@ -306,7 +322,7 @@ def decide_answered_job(
             conflicting += answered[file_id] != answer
             continue
         answered[file_id] = answer
-        odd += answer.confidence is not None and not 0.0 <= answer.confidence <= 1.0
+        odd += is_odd(answer)
     if foreign_file_id is not None and not named and not attempt.part.recheck:
         return Settled(only_foreign=foreign_file_id)
     missing = [position for file_id, position in positions.items() if file_id not in answered]
@@ -314,7 +330,22 @@ def decide_answered_job(
     words = withheld or f"no answer in a job that ended with {printable_line(view.status)}"
     if view.error_message:
         words += f": {view.error_message}"
-    warnings = [
+    planned = dict(zip(attempt.api_ids, attempt.file_ids, strict=True))
+    return Settled(
+        [(planned[file_id], answer) for file_id, answer in answered.items()],
+        [] if requeued else [Failure(position, FailureCode.NOT_ANSWERED, words) for position in missing],
+        requeued,
+        warn_of_answers(unnamed, foreign, conflicting, odd),
+    )
+
+
+def is_odd(answer: Answer) -> bool:
+    """Whether its confidence is none."""
+    return answer.confidence is not None and not 0.0 <= answer.confidence <= 1.0
+
+
+def warn_of_answers(unnamed: int = 0, foreign: int = 0, conflicting: int = 0, odd: int = 0) -> list[str]:
+    return [
         f"{count} {what}"
         for count, what in (
             (unnamed, "answers name no file; they are ignored"),
@@ -324,13 +355,6 @@ def decide_answered_job(
         )
         if count
     ]
-    planned = dict(zip(attempt.api_ids, attempt.file_ids, strict=True))
-    return Settled(
-        [(planned[file_id], answer) for file_id, answer in answered.items()],
-        [] if requeued else [Failure(position, FailureCode.NOT_ANSWERED, words) for position in missing],
-        requeued,
-        warnings,
-    )
 
 
 def parts_to_requeue(attempt: Attempt, missing: Sequence[int], attempts: int) -> tuple[Part, ...]:

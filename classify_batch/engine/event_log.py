@@ -106,12 +106,13 @@ class EventLog:
         )
 
     async def observe(self, event: Event) -> None:
-        with anyio.CancelScope(shield=True):  # an event whose observer is cancelled is delivered twice
-            self._count_event(event)
-            lines = b"".join(self._encode_event_lines(event))
-            if anyio.current_time() - self._summed_up_s >= SUMMED_UP_EVERY_S:
-                lines += self._encode_progress()
-            await self._append_lines(lines)
+        self._count_event(event)
+        lines = b"".join(self._encode_event_lines(event))
+        if anyio.current_time() - self._summed_up_s >= SUMMED_UP_EVERY_S:
+            lines += self._encode_progress()
+        if lines:
+            with anyio.CancelScope(shield=True):  # an event whose observer is cancelled is delivered twice
+                await self._append_lines(lines)
 
     def set_ending(self, ending: Ending) -> None:
         """How the run stands when the process leaves it."""

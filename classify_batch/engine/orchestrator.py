@@ -128,7 +128,7 @@ class Orchestrator:
         self._context = EngineContext(
             settings, api, self._journal, recorder, clock, self._slots, shutdown, self._events
         )
-        self._context.price.parse_jobs_are_free = not found.snapshot.sums[PARSE_JOBS_BILLED]
+        self._context.price.parse_jobs_are_free &= not found.snapshot.sums[PARSE_JOBS_BILLED]
         self._work_queue = WorkQueue(
             store,
             PlannedFiles(plan, bool(settings.plan.carry), planned.documents is not None),

@@ -57,7 +57,7 @@ class Secrets:
     def hide_in_job(self, job: JobView) -> JobView:
         if job.error_message is None:
             return job
-        return replace(job, error_message=self.hide(job.error_message[:_KEPT_MAX]))
+        return job._replace(error_message=self.hide(job.error_message[:_KEPT_MAX]))
 
     def hide_in_page(self, page: JobPage) -> JobPage:
         if not any(job.error_message for job in page.jobs):

@@ -58,14 +58,20 @@ class JobReader(Generic[Job_co, QuickJob_co]):
 
     Attributes:
         job, page: read a job, and a page of jobs, with all their fields.
-        quick_page: reads a page of jobs with the few fields that polling needs.
+        quick_job, quick_page: the same, with the few fields that a run needs.
     """
 
     def __init__(
-        self, jobs_path: str, job: type[Job_co], page: type[Page[Job_co]], quick_page: type[QuickPage[QuickJob_co]]
+        self,
+        jobs_path: str,
+        job: type[Job_co],
+        page: type[Page[Job_co]],
+        quick_job: type[QuickJob_co],
+        quick_page: type[QuickPage[QuickJob_co]],
     ) -> None:
         self.jobs_path = jobs_path
         self.job, self.page = AnswerReader(job), AnswerReader(page)
+        self.quick_job = QuickReader(quick_job, self.job)
         self.quick_page = QuickReader(quick_page, self.page)
 
     def job_path(self, job_id: str) -> str:
@@ -75,7 +81,7 @@ class JobReader(Generic[Job_co, QuickJob_co]):
 
     def read_job(self, data: bytes) -> JobView:
         """A job without its configuration. Raises ValueError for a body of another shape."""
-        return self.job.read(data).summary()
+        return self.quick_job.read(data).summary()
 
     def read_jobs_page(self, data: bytes) -> JobPage:
         """A page of jobs, each with its configuration. Raises ValueError for a body of another shape."""

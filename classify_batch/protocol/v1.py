@@ -6,7 +6,6 @@ Source: the vendor's API reference (`classifier:jobs create | list | get | get-r
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from typing import Annotated, Any, TypedDict
 
 import msgspec
@@ -106,8 +105,7 @@ class Job(JobAnswer):
         return JobView(self.id, self.status, self.project_id, self.created_at_s, self.error_message)
 
     def to_view(self) -> JobView:
-        return replace(
-            self.summary(),
+        return self.summary()._replace(
             rules=rules_of_job(self.rules),
             mode=self.mode,
             parsing_configuration=self.parsing_configuration,
@@ -173,7 +171,7 @@ class QuickItem(msgspec.Struct, gc=False):
 
 # --- Readers --------------------------------------------------------------------------------------------------------
 
-JOBS = JobReader(JOBS_PATH, Job, Page[Job], QuickPage[QuickJob])
+JOBS = JobReader(JOBS_PATH, Job, Page[Job], QuickJob, QuickPage[QuickJob])
 RESULTS = AnswerReader(Page[ResultItem])
 """Reads a page of a job's results with all their fields."""
 

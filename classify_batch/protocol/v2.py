@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import msgspec
@@ -291,8 +290,7 @@ class Job(JobAnswer):
 
     def to_view(self) -> JobView:
         configuration = self.configuration or ConfigurationAnswer()
-        return replace(
-            self.summary(),
+        return self.summary()._replace(
             rules=rules_of_job(configuration.rules),
             mode=configuration.mode,
             parsing_configuration=parsing_configuration_of(configuration.parsing_configuration),
@@ -347,7 +345,7 @@ def billed_credits(usage: object) -> float | None:
 
 # --- Readers --------------------------------------------------------------------------------------------------------
 
-JOBS = JobReader(JOBS_PATH, Job, Page[Job], QuickPage[QuickJob])
+JOBS = JobReader(JOBS_PATH, Job, Page[Job], QuickJob, QuickPage[QuickJob])
 
 job_path = JOBS.job_path
 read_job, read_jobs_page, read_jobs_by_id = JOBS.read_job, JOBS.read_jobs_page, JOBS.read_jobs_by_id

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -114,8 +114,10 @@ def result_line(attempt: Attempt, job_id: str, mode: str | None, file_id: str, a
     )
 
 
-def failure_lines(attempt: Attempt, job_id: str | None, failures: Iterable[Failure], at_s: float) -> bytes:
+def failure_lines(attempt: Attempt, job_id: str | None, failures: Sequence[Failure], at_s: float) -> bytes:
     """Lines of failures.jsonl."""
+    if not failures:
+        return b""
     at = to_iso(at_s)
     ids = dict(zip(attempt.positions, attempt.file_ids, strict=True))
     sent = dict(zip(attempt.file_ids, attempt.sent_ids, strict=False))

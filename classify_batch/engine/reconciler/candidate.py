@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from classify_batch.model import JobView
 from classify_batch.ports import NamedFor
@@ -120,8 +120,7 @@ class SharedValues:
             configuration = self._configuration  # one is kept: a project's jobs are alike, one after the other
         else:
             self._configuration = configuration
-        return replace(
-            view,
+        return view._replace(
             status=_one_of_each(view.status),
             project_id=None if view.project_id is None else _one_of_each(view.project_id),
             error_message=None,
@@ -137,8 +136,7 @@ def _one_of_each(words: str) -> str:
 
 def merge_views(view: JobView, known: JobView) -> JobView:
     """A job that is read by itself shows its status, and not its rules and mode; the list showed these."""
-    return replace(
-        view,
+    return view._replace(
         project_id=known.project_id if view.project_id is None else view.project_id,
         created_at_s=known.created_at_s if view.created_at_s is None else view.created_at_s,
         rules=known.rules if view.rules is None else view.rules,

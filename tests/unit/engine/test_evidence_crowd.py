@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Iterator
-from dataclasses import replace
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -318,14 +317,14 @@ class Crowd:
             self.ended_s[job_id] = self.now_s
             says_whose = self.is_silent or self.files[job_id]
             statuses = ["SUCCESS", "PARTIAL_SUCCESS", "ERROR"] if says_whose else ["PARTIAL_SUCCESS", "ERROR"]
-            self.views[job_id] = replace(self.views[job_id], status=self.random.choice(statuses))
+            self.views[job_id] = self.views[job_id]._replace(status=self.random.choice(statuses))
 
     def read(self) -> None:
         """A complete reading shows what was made `settle_s` ago, if perhaps as it was; results lag as long."""
         complete = self.random.random() < 0.8
         old_s = self.now_s - SETTLE_S
         shown = [
-            replace(view, status="PENDING") if self.random.random() < self.stale else view
+            view._replace(status="PENDING") if self.random.random() < self.stale else view
             for job_id, view in self.views.items()
             if job_id not in self.left_list
             and ((complete and self.made_s[job_id] <= old_s) or self.random.random() < 0.7)

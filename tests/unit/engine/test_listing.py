@@ -73,7 +73,7 @@ class ListApi(ScriptedApi):
     def change(self, job_id: str) -> None:
         """A job ends, and moves to the front of a list that is ordered by change."""
         at = next(at for at, view in enumerate(self.listed) if view.job_id == job_id)
-        self.listed.insert(0, replace(self.listed.pop(at), status="SUCCESS"))
+        self.listed.insert(0, self.listed.pop(at)._replace(status="SUCCESS"))
 
 
 class Shown:
