@@ -233,13 +233,14 @@ class RateControl:
         return bound if self._learns else min(bound, self._shown_bound)
 
     def _while_held(self, refused: bool, now_s: float) -> None:
+        if refused and not self._cusum.weight:  # with what is known of the noise by now
+            self._watch_anew()
         cusum = self._cusum
-        cusum.add_answer(refused=refused)
+        if refused or cusum.weight:
+            cusum.add_answer(refused=refused)
         self.noise.add_answers(refused, 1)
         self._since_check += 1
-        if cusum.weight <= 0:  # with what is known of the noise by now
-            self._watch_anew()
-        elif cusum.has_alarm and self.per_s <= FLOOR_SHARE * self.limit_per_s:
+        if cusum.has_alarm and self.per_s <= FLOOR_SHARE * self.limit_per_s:
             self._raise_at_s = min(self._raise_at_s, now_s + RAISE_SOON_S)  # no slower rate to compare with
             self._watch_anew()
         elif cusum.has_alarm and cusum.answered >= ALARM_ANSWERS_MIN:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -46,19 +44,32 @@ finished, and without creates no slot would be filled."""
 
 
 class GatePassage:
-    """A request that passed.
+    """A request that passes when its block is entered, and is in flight until the block ends.
 
     Attributes:
-        passed_s: when, by the event loop's clock.
+        passed_s: when it passed, by the event loop's clock.
     """
 
     __slots__ = ("_departures", "_gate", "_priority", "passed_s")
 
-    def __init__(self, gate: RequestGate, priority: Priority, passed_s: float, departures: list[Departure]) -> None:
-        self.passed_s = passed_s
+    def __init__(self, gate: RequestGate, priority: Priority) -> None:
+        self.passed_s = math.nan
         self._gate = gate
         self._priority = priority
-        self._departures = departures
+        self._departures: list[Departure] = []
+
+    async def __aenter__(self) -> Self:
+        now = anyio.current_time()
+        await self._gate.let_pass(self, self._priority, now)
+        self._gate.waits_s.append(self.passed_s - now)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._gate.record_ended()
+
+    def mark_passed(self, now: float, departures: list[Departure]) -> None:
+        """It may go now."""
+        self.passed_s, self._departures = now, departures
 
     def mark_sent(self) -> float:
         """It is sent now; returns that time."""
@@ -88,14 +99,14 @@ class GatePassage:
 
 
 class _Waiter:
-    """One that waits. `passage`: once it may go."""
+    """One that waits."""
 
     __slots__ = ("called", "cancelled", "passage")
 
-    def __init__(self) -> None:
+    def __init__(self, passage: GatePassage) -> None:
         self.called = anyio.Event()
         self.cancelled = False
-        self.passage: GatePassage | None = None
+        self.passage = passage
 
 
 class RequestGate:
@@ -231,20 +242,22 @@ class RequestGate:
         self._paused = paused
         self._changed.set()
 
-    @asynccontextmanager
-    async def turn(self, priority: Priority) -> AsyncIterator[GatePassage]:
+    def turn(self, priority: Priority) -> GatePassage:
         """Waits until one more request may be in flight, and the rate lets it pass. The request is in flight until the
         block ends."""
-        now = anyio.current_time()
+        return GatePassage(self, priority)
+
+    async def let_pass(self, passage: GatePassage, priority: Priority, now: float) -> None:
+        """Waits until a request may pass, and marks it."""
         if any(self._waiting.values()) or not self._has_room() or now < self._earliest_s(priority):
-            passage = await self._wait_for_turn(priority)
+            await self._wait_for_turn(passage, priority)
         else:
-            passage = self._pass_request(priority, now)
-        self.waits_s.append(passage.passed_s - now)
-        try:
-            yield passage
-        finally:
-            self._in_flight -= 1
+            self._pass_request(passage, priority, now)
+
+    def record_ended(self) -> None:
+        """A request is no longer in flight."""
+        self._in_flight -= 1
+        if any(self._waiting.values()):
             self._changed.set()
 
     def measure_lead(self, priority: Priority, took_s: float) -> tuple[float, bool]:
@@ -254,8 +267,8 @@ class RequestGate:
         lead_s = self._lead.measure_lead_s(took_s, max(rate.interval_s for rate in rates))
         return lead_s, any(rate.holds_back for rate in rates)
 
-    async def _wait_for_turn(self, priority: Priority) -> GatePassage:
-        waiter = _Waiter()
+    async def _wait_for_turn(self, passage: GatePassage, priority: Priority) -> None:
+        waiter = _Waiter(passage)
         self._waiting[priority].append(waiter)
         self._changed.set()
         try:
@@ -266,8 +279,6 @@ class RequestGate:
             waiter.cancelled = True
             self._changed.set()
             raise
-        assert waiter.passage is not None  # noqa: S101 - set before it was called
-        return waiter.passage
 
     def record_rate_limited(
         self, retry_after_s: float | None, sent_s: float, priority: Priority = Priority.POLL
@@ -341,14 +352,12 @@ class RequestGate:
     def _has_room(self) -> bool:
         return self._in_flight < (1 if self.broken else self._in_flight_max)
 
-    def _pass_request(self, priority: Priority, now: float, waited_until: float = 0.0) -> GatePassage:
+    def _pass_request(self, passage: GatePassage, priority: Priority, now: float, waited_until: float = 0.0) -> None:
         self._in_flight += 1
-        departures = [
-            rate.record_passed(now, waited=waited_until == rate.next_due_s) for rate in self._rates_limiting(priority)
-        ]
+        rates = self._rates_limiting(priority)
+        passage.mark_passed(now, [rate.record_passed(now, waited=waited_until == rate.next_due_s) for rate in rates])
         for other in self._passed_by:
             self._passed_by[other] = 0 if other is priority else self._passed_by[other] + 1
-        return GatePassage(self, priority, now, departures)
 
     def _choose_next(self, now: float) -> Priority | None:
         """Whose turn it is, of those that wait: not one whose own rate holds it back while another could go."""
@@ -385,6 +394,6 @@ class RequestGate:
                     await self._changed.wait()  # one may come who need not wait as long
             else:
                 waiter = self._waiting[priority].popleft()
-                waiter.passage = self._pass_request(priority, now, waited_until)
+                self._pass_request(waiter.passage, priority, now, waited_until)
                 waiter.called.set()
                 waited_until = 0.0
