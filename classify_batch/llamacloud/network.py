@@ -11,6 +11,7 @@ written may have arrived, and the caller must know that.
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import Iterable
 from typing import Any, cast
@@ -65,6 +66,8 @@ class _SocketProtocol(asyncio.Protocol):
         self.ended = False
         self.error: Exception | None = None
         self._reader: asyncio.Future[bool] | None = None
+        self._due_s = math.inf
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # A TCP transport of any event loop; uvloop's has the methods of asyncio.Transport without being one.
@@ -83,19 +86,36 @@ class _SocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.ended, self.error = True, error  # None: an orderly end; what came before is still read
+        if self._timer is not None:
+            self._timer.cancel()
         self._wake_reader()
 
     async def wait_for_data(self, timeout_s: float | None) -> bool:
         """Waits for bytes or for the end; False: neither came in time."""
         loop = asyncio.get_running_loop()
         self._reader = loop.create_future()
-        timer = None if timeout_s is None else loop.call_later(timeout_s, self._wake_reader, False)
+        self._due_s = math.inf if timeout_s is None else loop.time() + timeout_s
+        if timeout_s is not None and (self._timer is None or self._timer.when() > self._due_s):
+            self._set_timer(loop)
         try:
             return await self._reader
         finally:
             self._reader = None
-            if timer is not None:
-                timer.cancel()
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One timer serves many reads: nearly all of them end long before it, and each would set one and cancel it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(self._due_s, self._end_wait, loop)
+
+    def _end_wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if self._reader is None:
+            return
+        if loop.time() >= self._due_s:
+            self._wake_reader(False)
+        elif self._due_s < math.inf:  # another read, which began later
+            self._set_timer(loop)
 
     def take_bytes(self, most: int) -> bytes:
         data = bytes(self.data[:most])

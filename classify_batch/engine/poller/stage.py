@@ -89,8 +89,8 @@ class Poller:
     async def _receive_submitted(self, submitted: ObjectReceiveStream[Job]) -> None:
         async for job in submitted:
             earlier_s = 0.0 if job.timed else max(0.0, self._clock.wall_s() - job.submitted_at_s)
-            self._schedule.add_job(job, anyio.current_time(), earlier_s)
-            self._changed.set()
+            if self._schedule.add_job(job, anyio.current_time(), earlier_s):
+                self._changed.set()
 
     async def _poll_once(self, finished: ObjectSendStream[Job]) -> None:
         if self._rates_have_changed:

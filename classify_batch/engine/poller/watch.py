@@ -42,6 +42,9 @@ LIST_POLL_REST = 1.0
 PAGE_WORTH = 0.1
 """So many ended jobs a page must be expected to show at each poll; else polling its jobs by their IDs costs less."""
 
+GROWN = 1.1
+"""While the list is polled, the gap to its next poll is computed anew when so many times as many jobs are in flight."""
+
 GAP_S_MIN = 0.005
 GAP_S_MAX = 30.0
 RATE_SHARE = 0.5
@@ -113,6 +116,7 @@ class PollSchedule:
         self._polls: list[tuple[float, str]] = []
         self._unlisted = 0
         self._polling_list = False
+        self._chosen_for_jobs = 0
         self._pages = 1
         self._list_polled_s = -math.inf
         self._list_poll_took_s = 0.0
@@ -121,7 +125,9 @@ class PollSchedule:
         self._list_rest = Backoff(LIST_REST_S_MIN, LIST_REST_S_MAX, jitter=0.0)
         self._room = Headroom(0.0, 0.0)
 
-    def add_job(self, job: Job, now_s: float, earlier_s: float = 0.0) -> None:
+    def add_job(self, job: Job, now_s: float, earlier_s: float = 0.0) -> bool:
+        """Watches a job. Returns whether what was chosen last has to be chosen anew: to poll the list, one job more
+        changes next to nothing, and to choose costs more than to add."""
         watched = Watched(job, now_s, now_s, earlier_s=earlier_s)
         first_s = now_s + (self._durations.poll_gap_s(0.0) if job.timed else 0.0)
         if not self.jobs:
@@ -131,6 +137,7 @@ class PollSchedule:
         # Where the list is polled, it is expected to show this one.
         if not self._polling_list:
             self._schedule_poll(watched, first_s)
+        return not self._polling_list or len(self.jobs) > GROWN * self._chosen_for_jobs
 
     def remove_finished(self, job_id: str, now_s: float) -> tuple[Job, float | None]:
         """Removes a job that ended by itself. Returns it with its duration in seconds, by which it is estimated how
@@ -164,6 +171,7 @@ class PollSchedule:
     def choose_action(self, now_s: float, room: Headroom) -> PollList | PollJobs | Wait:
         """What to do now; what is due is taken from the schedule. `room`: what the request rate leaves to polling."""
         self._room = room
+        self._chosen_for_jobs = len(self.jobs)
         self._choose_list_or_jobs(now_s)
         list_poll_s = self._next_list_poll_s() if self._polling_list else math.inf
         if list_poll_s <= now_s and room.backlog_s > room.interval_s:
