@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
@@ -212,11 +213,10 @@ def encode_about_run(seq: int, at_s: float, durable: int, kind: Kind, values: Ab
 def _seal_line(body: Mapping[str, object]) -> bytes:
     # In ASCII: no word of a server can break a line or be no UTF-8, and each byte has one spelling for the checksum.
     # Nearly every line is, as msgspec writes it in a tenth of json's time.
-    try:
-        line = _encode(body)
-    except UnicodeEncodeError:  # a lone surrogate
-        line = b"\xff"
-    return seal_line(line if line.isascii() else json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode())
+    with suppress(UnicodeEncodeError):  # a lone surrogate
+        if (line := _encode(body)).isascii():
+            return seal_line(line)
+    return seal_line(json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode("ascii"))
 
 
 _encode = msgspec.json.Encoder().encode
