@@ -4,7 +4,6 @@ import atexit
 import gc
 import os
 import sys
-import threading
 from contextlib import suppress
 from typing import NoReturn
 
@@ -28,18 +27,15 @@ def main() -> NoReturn:
     try:
         run_command()
     except SystemExit as ending:
-        if isinstance(ending.code, int):
+        if "obstore" in sys.modules and isinstance(ending.code, int):
             exit_before_teardown(ending.code)
         raise
 
 
 def exit_before_teardown(status: int) -> NoReturn:
-    """Ends the process like `sys.exit`, with all that others registered for the end, but before the interpreter is torn
-    down. That takes as long as a tenth of a short run's work; and a thread of obstore's may come back to it then, and
-    aborts: an export to S3 that went well ended with 134, three times of a hundred on a busy machine."""
-    # What the interpreter does first; there is no other way to ask for it. Traces and coverage hang on it.
-    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001
-    atexit._run_exitfuncs()  # noqa: SLF001
+    """Ends the process like `sys.exit`, but before the interpreter is torn down: a thread of obstore's may come back to
+    it then, and aborts. An export to S3 that went well ended with 134, three times of a hundred on a busy machine."""
+    atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way to call what others registered, such as a trace's end
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # nobody reads it any more
             stream.flush()

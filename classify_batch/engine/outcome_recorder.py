@@ -25,7 +25,7 @@ from classify_batch.rundir.outcome_lines import (
     ResultLine,
     encode_results,
     failure_lines,
-    result_line,
+    result_lines,
 )
 from classify_batch.settings import EscalationSettings, TriageSettings
 from classify_batch.settings.job_spec import JobSpecs
@@ -94,10 +94,7 @@ class OutcomeRecorder:
         """
         at_s = self._clock.wall_s()
         at = to_iso(at_s)
-        lines = [
-            result_line(attempt, answered_by, mode, file_id, answer, at)
-            for file_id, answer, answered_by, mode in answers
-        ]
+        lines = result_lines(attempt, answers, at)
         if attempt.sent_ids:
             # The plan knows a document by its content: only this says which of the project's files was asked about.
             sent = dict(zip(attempt.file_ids, attempt.sent_ids, strict=True))
@@ -153,7 +150,7 @@ class OutcomeRecorder:
         """The first answer, where the second look brought none."""
         file_id = attempt.file_ids[attempt.positions.index(failure.position)]
         answer, mode, first_job_id, number, at = attempt.first_answers[file_id]
-        line = result_line(attempt, first_job_id, mode, file_id, answer, at)
+        (line,) = result_lines(attempt, [AnsweredFile(file_id, answer, first_job_id, mode)], at)
         line.attempt, line.counts = number, FIRST
         second = self._specs.spec_of_part(attempt.part).mode
         line.other = Other(

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from classify_batch.clock import to_iso
-from classify_batch.model import Answer, Attempt, Carried, Failure, FirstAnswer
+from classify_batch.model import Answer, AnsweredFile, Attempt, Carried, Failure, FirstAnswer
 from classify_batch.protocol.sanitize import printable_line
 from classify_batch.vocabulary import OutcomeKind
 
@@ -93,25 +93,26 @@ def _as_json_values(line: msgspec.Struct) -> dict[str, object]:
     }
 
 
-def result_line(attempt: Attempt, job_id: str, mode: str | None, file_id: str, answer: Answer, at: str) -> ResultLine:
-    """An answer as a line."""
-    _, _, kind, confidence, reasoning = answer
-    outcome = _UNMATCHED if kind is None else _CLASSIFIED
+def result_lines(attempt: Attempt, answers: Iterable[AnsweredFile], at: str) -> list[ResultLine]:
+    """Answers as lines."""
     chunk, number = attempt.key
-    carried = attempt.carried[file_id] if attempt.carried else UNSET
-    return ResultLine(
-        file_id,
-        outcome,
-        kind,
-        confidence if confidence is None or -math.inf < confidence < math.inf else None,  # as `finite_or_none`
-        reasoning,
-        mode,
-        job_id,
-        chunk,
-        number,
-        at,
-        carried=carried,
-    )
+    carried = attempt.carried
+    return [
+        ResultLine(
+            file_id,
+            _UNMATCHED if kind is None else _CLASSIFIED,
+            kind,
+            confidence if confidence is None or -math.inf < confidence < math.inf else None,  # as `finite_or_none`
+            reasoning,
+            mode,
+            job_id,
+            chunk,
+            number,
+            at,
+            carried=carried[file_id] if carried else UNSET,
+        )
+        for file_id, (_, _, kind, confidence, reasoning), job_id, mode in answers
+    ]
 
 
 def failure_lines(attempt: Attempt, job_id: str | None, failures: Sequence[Failure], at_s: float) -> bytes:

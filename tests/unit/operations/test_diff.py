@@ -20,7 +20,7 @@ from trio.testing import MockClock
 
 from classify_batch.errors import DamagedError, StoreError, WorldError
 from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
-from classify_batch.model import Answer, Attempt, AttemptKey, Failure, Part, Segment, to_ranges
+from classify_batch.model import Answer, AnsweredFile, Attempt, AttemptKey, Failure, Part, Segment, to_ranges
 from classify_batch.operations.diff.changes import CHANGES, Change, Diff, compare_runs
 from classify_batch.operations.diff.summary import DiffSummary, format_diff, summarize_diff
 from classify_batch.operations.open_run import OpenedRun
@@ -28,7 +28,7 @@ from classify_batch.rundir.identity import differing_parts
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
 from classify_batch.rundir.journal.line import seal_line
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
-from classify_batch.rundir.outcome_lines import encode_line, encode_results, failure_lines, result_line
+from classify_batch.rundir.outcome_lines import encode_line, encode_results, failure_lines, result_lines
 from classify_batch.rundir.plan import plan_line
 from classify_batch.rundir.run_json import identity_of_run, parse_run_file
 from classify_batch.store.memory import MemoryStore
@@ -119,15 +119,13 @@ def lived(
     said = [night[file_id] for file_id in chunk]
     attempt = Attempt(key=key, part=Part(number), positions=tuple(range(len(chunk))), file_ids=tuple(chunk))
     answers = [
-        (file_id, Answer(file_id, True, each.type, none_or(each.confidence), each.reasoning))
+        AnsweredFile(file_id, Answer(file_id, True, each.type, none_or(each.confidence), each.reasoning), "job", "FAST")
         for file_id, each in zip(chunk, said, strict=True)
         if each.outcome in ("classified", "unmatched")
     ]
     bad = [Failure(at, FailureCode(each.code), "why") for at, each in enumerate(said) if each.code is not None]
     waiting = [at for at, each in enumerate(said) if each == WAITS]
-    lines = [
-        result_line(attempt, "job", "FAST", file_id, answer, "1970-01-01T00:00:01Z") for file_id, answer in answers
-    ]
+    lines = result_lines(attempt, answers, "1970-01-01T00:00:01Z")
     result, failure = encode_results(lines), failure_lines(attempt, "job", bad, 1.0)
     outcomes = Counter([line.outcome for line in lines] + ["failed"] * len(bad))
     types = Counter(line.type for line in lines if line.type is not None)
