@@ -223,7 +223,7 @@ async def test_a_list_that_refuses_to_tell_bills() -> None:
 
 async def test_what_was_out_when_the_plug_was_pulled_gives_credits_back_too() -> None:
     """Set aside by one process, billed for less when another collects."""
-    with laboratory(60, version="v2", limits={"jobs_in_flight": 20}, job_duration_s=5.0) as lab:
+    with laboratory(60, version="v2", limits={"jobs_in_flight": 20}, job_duration_s=5.0, job_duration_sigma=0) as lab:
         assert await lab.run_until_power_cut(2.0, max) is None
         assert lab.wire.count("POST") == 20
         assert (await lab.run()).state == "complete"
