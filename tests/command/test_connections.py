@@ -189,8 +189,11 @@ WHOLE = b"Content-Length: %d\r\n\r\n%s" % (len(RAW_BODY), RAW_BODY)
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(RAW_BODY), RAW_BODY), 1),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + WHOLE, 3),
         (b"HTTP/1.1 200 OK\r\n" + WHOLE + b"HTTP/1.1 200 OK\r\n" + WHOLE, 3),
+        (b"HTTP/1.1 200 OK\r\n" + WHOLE, 1),
+        (b"HTTP/1.1 200 OK\nContent-Length: %d\n\n%s" % (len(RAW_BODY), RAW_BODY), 1),
+        (b"HTTP/1.0 200 OK\r\n" + WHOLE, 3),
     ],
-    ids=["interim-answers", "chunked", "close", "twice"],
+    ids=["interim-answers", "chunked", "close", "twice", "usual", "bare-newlines", "http-1.0"],
 )
 async def test_an_answer_decides_whether_its_connection_is_used_again(answer: bytes, connections: int) -> None:
     """Interim answers are passed over; what nobody asked for reaches no later call."""
@@ -211,6 +214,50 @@ async def test_an_answer_decides_whether_its_connection_is_used_again(answer: by
             assert (await api.get("j")).job_id == "j"
             await asyncio.sleep(0.02)
     assert made == connections
+
+
+async def test_an_answer_may_come_in_pieces() -> None:
+    """Cut at every byte: head and body are put together, and the connection goes on."""
+    answer, made = b"HTTP/1.1 200 OK\r\n" + WHOLE, 0
+
+    async def answer_in_pieces(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal made
+        made += 1
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            for cut in range(1, len(answer)):
+                await reader.readuntil(b"\r\n\r\n")
+                for piece in (answer[:cut], answer[cut:]):
+                    writer.write(piece)
+                    await asyncio.sleep(0.002)
+        writer.close()
+
+    async with serving(answer_in_pieces) as url, calling(url) as api:
+        for _ in range(1, len(answer)):
+            assert (await api.get("j")).job_id == "j"
+        await asyncio.sleep(0.05)  # the server's part ends, too
+    assert made == 1
+
+
+@pytest.mark.parametrize("quick_ones", [[0.5], [0.0, 0.5, 0.0, 0.5]], ids=["after one", "after four"])
+async def test_each_wait_for_an_answer_has_its_own_time(quick_ones: list[float]) -> None:
+    """Though one timer serves many: a slow answer after quick ones isn't cut short, and one that is too slow is."""
+    delays_s = [*quick_ones, 1.5]
+
+    async def answer_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while delays_s:
+                await reader.readuntil(b"\r\n\r\n")
+                await asyncio.sleep(delays_s.pop(0))
+                writer.write(b"HTTP/1.1 200 OK\r\n" + WHOLE)
+        writer.close()
+
+    async with serving(answer_late) as url, calling(url, timeout_s=0.8) as api:
+        for _ in quick_ones:
+            assert (await api.get("j")).job_id == "j"
+        began_s = asyncio.get_running_loop().time()
+        assert await refused(api.get("j")) is Verdict.LATER
+        assert 0.7 < asyncio.get_running_loop().time() - began_s < 1.4
+        await asyncio.sleep(0.9)  # the server's part ends, too
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from classify_batch.engine.collector import (
     decide_failed_job,
     fail_overdue_job,
     fail_vanished_job,
+    match_answers,
 )
 from classify_batch.model import Answer, Attempt, AttemptKey, Job, JobView, Part, to_ranges
 from classify_batch.settings.sections import TriageSettings
@@ -75,6 +76,31 @@ def test_each_file_that_was_asked_for_has_one_fate(
     assert {file_id for file_id, _ in settled.answers} == answered
     assert not (settled.requeued and settled.failures)
     assert bool(settled.failures) == (len(answered) < size and bad_jobs + 1 >= attempts)
+
+
+IN_ORDER = st.lists(
+    st.tuples(st.sampled_from([None, "x", "y"]), st.sampled_from([None, -0.1, 0.0, 0.5, 1.0, 1.1])),
+    min_size=1,
+    max_size=9,
+)
+
+
+@patient
+@given(
+    IN_ORDER, st.permutations(range(9)), st.lists(st.integers(0, 20), max_size=2), st.sampled_from([SUCCESS, PARTIAL])
+)
+def test_answers_in_order_are_taken_as_any_others(
+    told: list[tuple[str | None, float | None]], order: list[int], nulls: list[int], view: JobView
+) -> None:
+    """The short way for a job whose files are answered one by one says what matching them by their IDs says."""
+    file_ids = [f"f{number}" for number in order[: len(told)]]
+    asked = attempt(*file_ids, first=3)
+    answers = [
+        Answer(file_id, True, kind, confidence) for file_id, (kind, confidence) in zip(file_ids, told, strict=True)
+    ]
+    for place in nulls:
+        answers.insert(place, null(f"f{place}"))
+    assert decide_answered_job(asked, answers, 3, view) == match_answers(asked, answers, 3, view, "")
 
 
 @pytest.mark.parametrize(("confidence", "odd"), [(-0.1, 1), (0.0, 0), (1.0, 0), (1.5, 1), (None, 0)])
