@@ -13,10 +13,6 @@ from classify_batch.cli import signals
 # start. Who imports the package keeps thresholds of their own.
 gc.set_threshold(10_000, 20, 50)
 
-# httpx imports its own command line where it finds click and rich, and pygments with it: a tenth of our start. Now the
-# import raises ImportError, which httpx expects.
-sys.modules["httpx._main"] = None  # type: ignore[assignment]
-
 signals.install_handlers()
 
 from classify_batch.cli.main import main as run_command  # noqa: E402 - the handlers stand before anything heavy is imported

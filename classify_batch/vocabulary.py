@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+SANDBOX = "sandbox"
+"""As `api.base_url`: an embedded server that lives as long as the run. Also its folder in the run directory."""
+
 # --- The files of a run directory -----------------------------------------------------------------------------------
 
 RUN_JSON = "run.json"

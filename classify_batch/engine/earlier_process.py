@@ -12,7 +12,8 @@ from classify_batch.ports import Documents
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.plan import PlanReader
 from classify_batch.rundir.run_json import RunFile
-from classify_batch.settings import SANDBOX, Settings
+from classify_batch.settings import Settings
+from classify_batch.vocabulary import SANDBOX
 
 
 async def known_project(snapshot: RunSnapshot, plan: PlanReader, documents: Documents | None = None) -> KnownProject:

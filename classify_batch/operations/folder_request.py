@@ -14,8 +14,8 @@ from classify_batch.inputs.open import folder_of
 from classify_batch.operations.run_request import RunRequest
 from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.run_json import PlannedFolder, RunFile, parse_run_file
-from classify_batch.settings import SANDBOX, Settings
-from classify_batch.vocabulary import RUN_JSON
+from classify_batch.settings import Settings
+from classify_batch.vocabulary import RUN_JSON, SANDBOX
 
 TEXTS = frozenset((".txt", ".md", ".csv", ".tsv", ".xml", ".htm", ".html", ".svg", ".rtf", ".fods"))
 """Suffixes of documents whose bytes are text, as the embedded sandbox reads them."""

@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from classify_batch.errors import SettingsError, StoreError
 from classify_batch.limits import Gate, GateSource, RequestGate
 from classify_batch.ports import Clock, Lease, RunPlace, RunStore
-from classify_batch.settings import SANDBOX, Settings, read_api_key
-from classify_batch.vocabulary import PATHS_JSONL, PLAN_JSONL, RUN_JSON, SANDBOX_LEDGER, Log
+from classify_batch.settings import Settings, read_api_key
+from classify_batch.vocabulary import PATHS_JSONL, PLAN_JSONL, RUN_JSON, SANDBOX, SANDBOX_LEDGER, Log
 
 if TYPE_CHECKING:
     from classify_batch.llamacloud.client import ApiClient

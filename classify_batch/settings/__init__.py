@@ -11,7 +11,6 @@ from classify_batch.settings.api_key import read_accounts as read_accounts
 from classify_batch.settings.api_key import read_api_key as read_api_key
 from classify_batch.settings.api_key import require_keys as require_keys
 from classify_batch.settings.config_file import find_line_of_value as find_line_of_value
-from classify_batch.settings.sections import SANDBOX as SANDBOX
 from classify_batch.settings.sections import EscalationSettings as EscalationSettings
 from classify_batch.settings.sections import TriageSettings as TriageSettings
 from classify_batch.settings.settings import Settings as Settings

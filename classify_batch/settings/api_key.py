@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from classify_batch.errors import SettingsError
 from classify_batch.settings.accounts import AccountSettings
-from classify_batch.settings.sections import SANDBOX
 from classify_batch.settings.settings import Settings
+from classify_batch.vocabulary import SANDBOX
 
 API_KEY = "LLAMA_CLOUD_API_KEY"
 API_KEY_FILE = "LLAMA_CLOUD_API_KEY_FILE"

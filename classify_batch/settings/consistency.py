@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from classify_batch.errors import SettingsError
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile
 from classify_batch.settings.error_places import describe_place
-from classify_batch.settings.sections import SANDBOX
+from classify_batch.vocabulary import SANDBOX
 
 if TYPE_CHECKING:
     from classify_batch.settings.settings import Settings

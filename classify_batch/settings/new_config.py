@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile
 from classify_batch.settings.job_spec import Rule
-from classify_batch.settings.sections import SANDBOX
 from classify_batch.settings.settings import Settings
+from classify_batch.vocabulary import SANDBOX
 
 _VERSION_WORDS = {
     "v2": "a file a job; a create whose answer is lost is repeated safely. v1: MULTIMODAL, up to 500 files a job",

@@ -14,8 +14,8 @@ from classify_batch.errors import SettingsError
 from classify_batch.settings.api_key import API_KEY, API_KEY_FILE, KeyVariables, read_api_key
 from classify_batch.settings.config_file import ConfigFile, find_line_of_value, read_toml
 from classify_batch.settings.error_places import is_value_set, variable_of
-from classify_batch.settings.sections import SANDBOX
 from classify_batch.settings.settings import Settings
+from classify_batch.vocabulary import SANDBOX
 
 
 class SettingOrigin(NamedTuple):

@@ -15,9 +15,8 @@ from classify_batch.capabilities import CAPABILITIES, Capabilities
 from classify_batch.model import Answer
 from classify_batch.settings.host_names import find_host_error
 from classify_batch.settings.job_spec import JobSpec, Mode, Rule, StrictModel
-from classify_batch.vocabulary import FILES_PER_JOB_MAX
+from classify_batch.vocabulary import FILES_PER_JOB_MAX, SANDBOX
 
-SANDBOX = "sandbox"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _HOME_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 

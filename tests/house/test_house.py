@@ -131,6 +131,14 @@ def test_status_imports_nothing_heavy(tmp_path: Path) -> None:
     assert set(done.stderr.split()) & (HEAVY | {"msgspec"}) == set()
 
 
+def test_an_export_loads_no_settings() -> None:
+    """An export of all outcomes, as text: pydantic would take longer to load than a small run to be written."""
+    script = "import sys, classify_batch.operations.export.export_run\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=True)
+    assert "classify_batch.operations.export.formats" in done.stdout.split()
+    assert set(done.stdout.split()) & {"pydantic", "pydantic_settings", "classify_batch.settings"} == set()
+
+
 def test_the_public_names_resolve() -> None:
     """Each name of `__all__` is there, lives where `_HOMES` says, and no other name is offered."""
     homes = classify_batch._HOMES

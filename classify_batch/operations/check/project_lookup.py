@@ -19,7 +19,8 @@ from classify_batch.operations.api_version import make_api
 from classify_batch.operations.check.assess import FilesInProject, lookup_refused
 from classify_batch.operations.check.findings import Finding, finding_from_error
 from classify_batch.operations.run_resources import RunResources, refuse_missing_documents
-from classify_batch.settings import SANDBOX, Account, Settings, read_accounts, read_api_key
+from classify_batch.settings import Account, Settings, read_accounts, read_api_key
+from classify_batch.vocabulary import SANDBOX
 
 CLOCK_S = 1.0
 """How exactly the server's clock is known: its `Date` header has whole seconds."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
 from classify_batch.errors import DamagedError, UsageError
 from classify_batch.rundir.committed_outcomes import HINT, OutcomeLine
 from classify_batch.rundir.run_json import RunFile
-from classify_batch.settings.sections import TriageSettings
 from classify_batch.vocabulary import RUN_JSON, Log
+
+if TYPE_CHECKING:
+    from classify_batch.settings import TriageSettings
 
 
 class Only(StrEnum):
@@ -66,6 +67,11 @@ def make_selection(only: Only | None, run: RunFile, where: str) -> Selection:
             f"the run in {where} has no triage, which says which answers are accepted",
             hint="set `[triage] accept_above` in the config of a new run; with --reuse it reuses these answers",
         )
+    # Loaded here: an export of all outcomes needs no settings, and would wait longer for these than for itself.
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from classify_batch.settings import TriageSettings  # noqa: PLC0415
+
     try:
         return Selection(only, TriageSettings.model_validate(triage))
     except ValidationError:

@@ -13,9 +13,8 @@ from classify_batch.errors import UsageError
 from classify_batch.object_store.connect import connect_to_bucket
 from classify_batch.object_store.url import ObjectUrl, is_object_url, parse_object_url, refuse_other_url
 from classify_batch.object_store.write import write_object
-from classify_batch.settings.sections import SANDBOX
 from classify_batch.store.atomic_file import replace_file
-from classify_batch.vocabulary import PATHS_JSONL, PLAN_JSONL, RUN_JSON, Log
+from classify_batch.vocabulary import PATHS_JSONL, PLAN_JSONL, RUN_JSON, SANDBOX, Log
 
 JSONL, CSV, PARQUET, ARROW, FEATHER = SUFFIXES = (".jsonl", ".csv", ".parquet", ".arrow", ".feather")
 """The suffixes of a target, which decide its format; Feather is another name for an Arrow file."""

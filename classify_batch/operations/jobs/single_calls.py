@@ -22,7 +22,8 @@ from classify_batch.llamacloud.v1.single_calls import SingleCallsV1
 from classify_batch.llamacloud.v2.single_calls import SingleCallsV2
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.run_resources import RunResources
-from classify_batch.settings import SANDBOX, Settings, read_api_key
+from classify_batch.settings import Settings, read_api_key
+from classify_batch.vocabulary import SANDBOX
 
 _NO_JOB = {"mode": "FAST", "rules": [{"type": "none", "description": "a call that only reads has no rules"}]}
 

@@ -35,10 +35,3 @@ def test_a_process_that_used_obstore_ends_before_the_teardown(used: bool) -> Non
     assert done.returncode == (0 if used else -6)
     assert done.stdout.startswith("classify-batch, version ")
     assert done.stdout.endswith("\nregistered by the program\n")
-
-
-def test_the_command_line_of_httpx_is_left_out() -> None:
-    """Where rich and pygments are installed, httpx would import them with every command that calls the API."""
-    code = "import sys, classify_batch.__main__, httpx; print('pygments' in sys.modules, callable(httpx.get))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout == "False True\n"
