@@ -146,7 +146,7 @@ class Simulation:
             end = len(self.created) - number * self.page_size
             page = self.created[max(0, end - self.page_size) : max(0, end)]
             shown.append(expected.intersection(page))
-            for job_id in shown[-1]:
+            for job_id in filter(shown[-1].__contains__, reversed(page)):
                 self._see(job_id)
             if not expected.difference(*shown) or end <= self.page_size:
                 break
