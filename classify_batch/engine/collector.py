@@ -290,7 +290,7 @@ def decide_answered_job(
     they fail.
     """
     if answers_each_in_order(answers, attempt.api_ids):
-        odd = sum([is_odd(answer) for answer in answers])
+        odd = sum([has_odd_confidence(answer) for answer in answers])
         return Settled(list(zip(attempt.file_ids, answers, strict=True)), warnings=warn_of_answers(odd=odd))
     return match_answers(attempt, answers, attempts, view, withheld)
 
@@ -322,7 +322,7 @@ def match_answers(attempt: Attempt, answers: Sequence[Answer], attempts: int, vi
             conflicting += answered[file_id] != answer
             continue
         answered[file_id] = answer
-        odd += is_odd(answer)
+        odd += has_odd_confidence(answer)
     if foreign_file_id is not None and not named and not attempt.part.recheck:
         return Settled(only_foreign=foreign_file_id)
     missing = [position for file_id, position in positions.items() if file_id not in answered]
@@ -339,12 +339,13 @@ def match_answers(attempt: Attempt, answers: Sequence[Answer], attempts: int, vi
     )
 
 
-def is_odd(answer: Answer) -> bool:
-    """Whether its confidence is none."""
+def has_odd_confidence(answer: Answer) -> bool:
+    """Whether its confidence lies outside of 0 to 1."""
     return answer.confidence is not None and not 0.0 <= answer.confidence <= 1.0
 
 
 def warn_of_answers(unnamed: int = 0, foreign: int = 0, conflicting: int = 0, odd: int = 0) -> list[str]:
+    """A warning for each kind of answer that there was."""
     return [
         f"{count} {what}"
         for count, what in (

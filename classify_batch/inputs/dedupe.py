@@ -47,15 +47,15 @@ class Known(Protocol):
         """Whether each of them is spelled as its key is."""
 
     @property
-    def packed(self) -> bool:
+    def binary(self) -> bool:
         """Whether each of them is a UUID in its canonical spelling."""
 
-    def among_keys(self, bucket: int, asked: set[bytes], *, packed: bool) -> Collection[bytes]:
+    def among_keys(self, bucket: int, asked: set[bytes], *, binary: bool) -> Collection[bytes]:
         """Those of a bucket's IDs that are known, where each is its own key, here and there. Asked in place of
         `known_keys_among`.
 
         Args:
-            packed: all are UUIDs, here and there, and are given as 16 bytes each; otherwise in UTF-8.
+            binary: all are UUIDs, here and there, and are given as 16 bytes each; otherwise in UTF-8.
         """
 
     def known_keys_among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> Collection[str]:
@@ -148,15 +148,15 @@ class Distinct:
 
     def _judge_keys(self, number: int, buckets: Buckets) -> Iterator[bool]:
         """The same for one bucket, where each ID is its own key, carries nothing, and is known by it, too."""
-        packed = buckets.packed and (self._known is None or self._known.packed)
-        keys = buckets.read_packed(number) if packed else buckets.read_bucket(number)
+        binary = buckets.binary and (self._known is None or self._known.binary)
+        keys = buckets.read_binary(number) if binary else buckets.read_bucket(number)
         if self._known is None:
             firsts = _first_appearances(keys)
             repeats = firsts.count(0)
             self.duplicates += repeats
             return _hold_flags(firsts) if repeats else repeat(True)
         asked = set(keys)
-        known = self._known.among_keys(number, asked, packed=packed)
+        known = self._known.among_keys(number, asked, binary=binary)
         self.known += len(known)
         self.duplicates += len(keys) - len(asked)
         if len(known) == len(asked):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from classify_batch.file_keys import file_keys
 from classify_batch.streams.spill import LIMITS, NUMBER, Limits, TemporaryFile
-from classify_batch.streams.uuid_lines import CANONICAL_CHARACTERS, PACKED_BYTES, UuidLines, split_packed
+from classify_batch.streams.uuid_lines import CANONICAL_CHARACTERS, UUID_BYTES, UuidLines, split_binary
 
 _HELD_BYTES_MAX = 1 << 25
 """Rows that wait in memory may be long, so they are not counted only."""
@@ -34,7 +34,7 @@ class Buckets(TemporaryFile):
 
     Attributes:
         own_keys: whether every ID so far is its own key, and stands alone: no rows were added.
-        packed: whether every ID so far is a UUID in its canonical spelling, and stands alone.
+        binary: whether every ID so far is a UUID in its canonical spelling, and stands alone.
     """
 
     def __init__(self, directory: Path | None = None, limits: Limits = LIMITS) -> None:
@@ -45,8 +45,8 @@ class Buckets(TemporaryFile):
         self._held_ids_max = limits.held_ids
         self._segments: list[array[int]] = []
         """For each write: where every bucket's part begins, and where the last one ends."""
-        self._packed_segments = 0
-        self.own_keys = self.packed = True
+        self._binary_segments = 0
+        self.own_keys = self.binary = True
 
     def __len__(self) -> int:
         return len(self._held)
@@ -58,10 +58,10 @@ class Buckets(TemporaryFile):
     def add_ids(self, file_ids: Sequence[str], rows: Sequence[str] | None = None) -> memoryview:
         """Adds IDs, or in the place of each its row. Returns the bucket of each."""
         kept = file_ids if rows is None else rows
-        if self.packed and isinstance(kept, UuidLines):
-            packed = kept.to_packed()
-            items: Sequence[bytes] = split_packed(packed)
-            numbers = self._hash.bucket_of_packed(packed)
+        if self.binary and isinstance(kept, UuidLines):
+            binary = kept.to_binary()
+            items: Sequence[bytes] = split_binary(binary)
+            numbers = self._hash.bucket_of_uuids(binary)
         else:
             self._take_for_text()
             keys = file_ids if isinstance(file_ids, UuidLines) else file_keys(file_ids)
@@ -76,19 +76,19 @@ class Buckets(TemporaryFile):
             self._write_held()
         return numbers
 
-    def read_packed(self, number: int) -> list[bytes]:
-        """The 16 bytes of each of a bucket's IDs, in the order in which they were added; only if all are `packed`."""
-        return split_packed(self._read_parts(number, self._segments)) + self._held[number]
+    def read_binary(self, number: int) -> list[bytes]:
+        """The 16 bytes of each of a bucket's IDs, in the order in which they were added; only if all are `binary`."""
+        return split_binary(self._read_parts(number, self._segments)) + self._held[number]
 
     def read_bucket(self, number: int) -> list[bytes]:
         """A bucket's IDs or rows in UTF-8, in the order in which they were added."""
         items: list[bytes] = []
         held = self._held[number]
-        if packed := self._read_parts(number, self._segments[: self._packed_segments]):
-            items = UuidLines.from_packed(packed).split_ids()
-        if text := self._read_parts(number, self._segments[self._packed_segments :]):
+        if binary := self._read_parts(number, self._segments[: self._binary_segments]):
+            items = UuidLines.from_binary(binary).split_ids()
+        if text := self._read_parts(number, self._segments[self._binary_segments :]):
             items += text[:-1].split(b"\n")
-        items += UuidLines.from_packed(b"".join(held)).split_ids() if self.packed else held
+        items += UuidLines.from_binary(b"".join(held)).split_ids() if self.binary else held
         return items
 
     def bucket_texts(self, number: int) -> list[str]:
@@ -97,16 +97,16 @@ class Buckets(TemporaryFile):
         return b"\n".join(items).decode().split("\n") if items else []
 
     def _take_for_text(self) -> None:
-        if self.packed:
+        if self.binary:
             if self._held_ids:
                 self._write_held()
-            self.packed = False
+            self.binary = False
 
     def _write_held(self) -> None:
-        parts = list(map(b"".join if self.packed else _join_lines, self._held))
+        parts = list(map(b"".join if self.binary else _join_lines, self._held))
         start = self.append(b"".join(parts))
         self._segments.append(array("Q", accumulate(map(len, parts), initial=start)))
-        self._packed_segments += self.packed
+        self._binary_segments += self.binary
         for items in self._held:
             items.clear()
         self._held_ids = self._held_bytes_of_rows = 0
@@ -133,9 +133,9 @@ _LANE = 256
 _LOW_BYTE = 0 if sys.byteorder == "little" else 1
 """Where it stands in a number of two bytes."""
 
-
-_LOW_TABLES = [os.urandom(_LANE) for _ in range(PACKED_BYTES)]
-_HIGH_TABLES = [os.urandom(_LANE) for _ in range(PACKED_BYTES)]
+_LOW_TABLES = [os.urandom(_LANE) for _ in range(UUID_BYTES)]
+_HIGH_TABLES = [os.urandom(_LANE) for _ in range(UUID_BYTES)]
+"""Of this process: each place of a UUID has a table for either byte of the hash."""
 
 
 class _BucketHash:
@@ -150,24 +150,23 @@ class _BucketHash:
         self._low = bytes(byte % min(buckets, _LANE) for byte in range(_LANE))
         self._high = bytes(byte % max(1, buckets // _LANE) for byte in range(_LANE))
 
-    def bucket_of_packed(self, packed: bytes) -> memoryview:
+    def bucket_of_uuids(self, binary: bytes) -> memoryview:
         """The bucket of each UUID, of which there are the 16 bytes."""
-        columns = [packed[place::PACKED_BYTES] for place in range(PACKED_BYTES)]
+        columns = [binary[place::UUID_BYTES] for place in range(UUID_BYTES)]
         return self._make_numbers(_look_up(columns, _LOW_TABLES), _look_up(columns, _HIGH_TABLES))
 
     def bucket_of_each(self, keys: Sequence[str]) -> memoryview:
         """The bucket of each key."""
         if (uuids := UuidLines.pack(keys)) is not None:
-            return self.bucket_of_packed(uuids.to_packed())
+            return self.bucket_of_uuids(uuids.to_binary())
         encoded = _encode(keys)
         # Not the lowest bytes: by these sets are laid out, and what is in one bucket would get the same places of a
         # set. A hash has 8 bytes, or 4, which are then filled up with its sign.
         hashes = struct.pack(f"<{len(encoded)}q", *map(hash, encoded))
         numbers = self._make_numbers(hashes[3::8], hashes[2::8])
-        places = [place for place, key in enumerate(encoded) if len(key) == CANONICAL_CHARACTERS]
-        for place in places:
-            if (uuids := UuidLines.find(encoded[place] + b"\n")) is not None:
-                numbers[place] = self.bucket_of_packed(uuids.to_packed())[0]
+        for place, key in enumerate(encoded):
+            if len(key) == CANONICAL_CHARACTERS and (uuids := UuidLines.find(key + b"\n")) is not None:
+                numbers[place] = self.bucket_of_uuids(uuids.to_binary())[0]
         return numbers
 
     def _make_numbers(self, low: bytes, high: bytes) -> memoryview:

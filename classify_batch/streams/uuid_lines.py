@@ -19,7 +19,7 @@ LINE_BYTES = 37
 
 CANONICAL_CHARACTERS = LINE_BYTES - 1
 
-PACKED_BYTES = 16
+UUID_BYTES = 16
 """Of a UUID that is no text."""
 
 _FEW = 8
@@ -64,15 +64,15 @@ class UuidLines(Sequence[str]):
             return None
 
     @classmethod
-    def from_packed(cls, packed: bytes) -> Self:
+    def from_binary(cls, binary: bytes) -> Self:
         """UUIDs of 16 bytes each."""
-        digits = packed.hex().encode()
-        lines = bytearray(_SHAPE) * (len(packed) // PACKED_BYTES)
+        digits = binary.hex().encode()
+        lines = bytearray(_SHAPE) * (len(binary) // UUID_BYTES)
         for column, place in enumerate(_DIGIT_PLACES):
             lines[place::LINE_BYTES] = digits[column :: len(_DIGIT_PLACES)]
         return cls(bytes(lines))
 
-    def to_packed(self) -> bytes:
+    def to_binary(self) -> bytes:
         """The 16 bytes of each UUID."""
         return unhexlify(self.data.translate(None, b"-\n"))
 
@@ -122,11 +122,11 @@ _MANY = struct.Struct("16s" * 256)
 _ONE = struct.Struct("16s")
 
 
-def split_packed(packed: bytes) -> list[bytes]:
+def split_binary(binary: bytes) -> list[bytes]:
     """UUIDs of 16 bytes each, one by one. Many of them are made by one call; a call for each would take five times as
     long."""
-    whole = len(packed) - len(packed) % _MANY.size
-    pieces = memoryview(packed)
+    whole = len(binary) - len(binary) % _MANY.size
+    pieces = memoryview(binary)
     return [
         *chain.from_iterable(_MANY.iter_unpack(pieces[:whole])),
         *chain.from_iterable(_ONE.iter_unpack(pieces[whole:])),

@@ -83,13 +83,13 @@ class KnownFiles:
         return self._buckets.own_keys
 
     @property
-    def packed(self) -> bool:
+    def binary(self) -> bool:
         """Whether each ID of the runs is a UUID in its canonical spelling."""
-        return self._buckets.packed
+        return self._buckets.binary
 
-    def among_keys(self, bucket: int, asked: set[bytes], *, packed: bool) -> set[bytes]:
+    def among_keys(self, bucket: int, asked: set[bytes], *, binary: bool) -> set[bytes]:
         """`known_keys_among`, where each ID is its own key, here and in the input."""
-        keys = self._buckets.read_packed(bucket) if packed else self._buckets.read_bucket(bucket)
+        keys = self._buckets.read_binary(bucket) if binary else self._buckets.read_bucket(bucket)
         known = asked.intersection(keys)
         self._add_counts(keys, known)
         return known

@@ -96,9 +96,9 @@ async def test_all_that_came_with_an_id_is_carried(numbers: list[int], known: se
 
     class Known:
         own_keys = True
-        packed = False
+        binary = False
 
-        def among_keys(self, bucket: int, asked: set[bytes], *, packed: bool) -> set[bytes]:
+        def among_keys(self, bucket: int, asked: set[bytes], *, binary: bool) -> set[bytes]:
             raise AssertionError("rows that carry something were asked for by their keys alone")
 
         def known_keys_among(self, bucket: int, asked: set[str], rows: Mapping[str, str]) -> set[str]:

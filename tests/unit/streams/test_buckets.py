@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from classify_batch.file_keys import file_keys
 from classify_batch.streams.buckets import Buckets
 from classify_batch.streams.spill import Limits
-from classify_batch.streams.uuid_lines import UuidLines, split_packed
+from classify_batch.streams.uuid_lines import UuidLines, split_binary
 
 UUIDS = [str(UUID(int=number * 0x1_0000_0001_0001_0001)) for number in range(1, 12)]
 BATCHES = st.lists(
@@ -40,11 +40,11 @@ def test_what_was_added_comes_back(batches: list[list[str]], limits: Limits) -> 
             for number, file_id in zip(numbers, batch, strict=True):
                 expected.setdefault(number, []).append(file_id)
         are_uuids = all(isinstance(pack(batch), UuidLines) for batch in batches)
-        assert buckets.packed == are_uuids
+        assert buckets.binary == are_uuids
         for number in range(len(buckets)):
             assert buckets.bucket_texts(number) == expected.get(number, [])
             if are_uuids:
-                assert buckets.read_packed(number) == [UUID(each).bytes for each in expected.get(number, [])]
+                assert buckets.read_binary(number) == [UUID(each).bytes for each in expected.get(number, [])]
 
 
 @given(BATCHES, BATCHES, LIMITS)
@@ -91,9 +91,9 @@ def test_the_hashes_of_a_bucket_leave_the_places_of_sets_alone() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 1000])
-def test_uuids_are_packed_and_unpacked(count: int) -> None:
+def test_uuids_turn_binary_and_back(count: int) -> None:
     """16 bytes each, and back to the very same lines."""
     lines = UuidLines("".join(f"{count_up(number * 0xF0F1)}\n" for number in range(count)).encode())
-    packed = lines.to_packed()
-    assert split_packed(packed) == [UUID(each).bytes for each in lines]
-    assert UuidLines.from_packed(packed).data == lines.data
+    binary = lines.to_binary()
+    assert split_binary(binary) == [UUID(each).bytes for each in lines]
+    assert UuidLines.from_binary(binary).data == lines.data
