@@ -260,6 +260,22 @@ def test_a_job_that_was_taken_up_is_looked_at_at_once() -> None:
     assert watch.choose_action(5.0, FREE) == PollList(1)
 
 
+def test_while_the_list_is_polled_one_job_more_changes_no_choice() -> None:
+    """A tenth more do; and where jobs are polled by their IDs, each new one does."""
+    watch = PollSchedule(Durations([1000.0]))
+    assert watch.add_job(job(0), 0.0)
+    for number in range(1, 100):
+        watch.add_job(job(number), 0.0)
+    watch.choose_action(0.0, FREE)
+    more = [watch.add_job(job(number), 0.0) for number in range(100, 115)]
+    assert more == [False] * 10 + [True] * 5
+    watch.choose_action(0.0, FREE)
+    assert not watch.add_job(job(200), 0.0)
+    watch.rest_from_list(0.0)
+    watch.choose_action(0.0, FREE)
+    assert watch.add_job(job(201), 0.0)
+
+
 def test_nothing_out_is_nothing_to_do() -> None:
     """Then only news can wake the poller."""
     assert PollSchedule().choose_action(5.0, FREE) == Wait(float("inf"))
