@@ -1,0 +1,87 @@
+"""Finds the parts of HTTP/1.1 responses, by httptools: Node's parser, which takes a tenth of h11's time for them."""
+
+from __future__ import annotations
+
+import httpcore
+import httptools
+
+SILENT_BYTES_MAX = 100 * 1024
+"""So many bytes without one of a body are no head of an API's response, nor a chunk's extension or what follows it."""
+
+
+class ResponseParser:
+    """Reads the responses that come on one connection, one after another.
+
+    Attributes:
+        status: of the head that was read last.
+        headers: of that head.
+        has_head: it is no 1xx, which others follow.
+        blocks: of the body, which nobody has taken yet.
+        ended: all of it was read.
+    """
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # RFC 9112, 2.2, and what h11 does
+        self.begin()
+
+    def begin(self) -> None:
+        """A request is sent: what comes now is its response."""
+        self._silent_bytes = 0
+        self._can_stay_open = self._unasked = False
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.has_head = self.ended = False
+        self.blocks: list[bytes] = []
+
+    @property
+    def leave_connection_open(self) -> bool:
+        """Whether the next response may come by the same connection."""
+        # What nobody asked for would be taken for the answer to the next request.
+        return self.ended and self._can_stay_open and not self._unasked
+
+    def take(self, data: bytes) -> None:
+        """Takes bytes that came. Raises httpcore.RemoteProtocolError."""
+        self._silent_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self.ended:
+                raise httpcore.RemoteProtocolError(f"no HTTP/1.1 response: {error}") from error
+            self._unasked = True
+        if self._silent_bytes > SILENT_BYTES_MAX and not self.ended:
+            raise httpcore.RemoteProtocolError(f"more than {SILENT_BYTES_MAX} bytes of a response and none of its body")
+
+    def take_end(self) -> None:
+        """The server has closed the connection. Raises httpcore.RemoteProtocolError: in the middle of a response."""
+        if not self.has_head:
+            raise httpcore.RemoteProtocolError("Server disconnected without sending a response.")
+        names = {name.lower() for name, _ in self.headers}
+        if b"content-length" in names or b"transfer-encoding" in names:
+            raise httpcore.RemoteProtocolError("the server closed the connection in the middle of its response")
+        self.ended = True  # a body without a length ends with its connection
+
+    # --- What httptools calls -----------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._unasked = self.has_head
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self.has_head:  # behind a body it says nothing that anybody reads
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if not self.has_head:
+            self.status = self._parser.get_status_code()
+            self.has_head = self.status >= 200
+            self._can_stay_open = self._parser.should_keep_alive()
+
+    def on_body(self, block: bytes) -> None:
+        if not self.ended:
+            self._silent_bytes = 0
+            self.blocks.append(block)
+
+    def on_message_complete(self) -> None:
+        self.ended = self.has_head
+        if not self.has_head:  # a 1xx: the next head is that of the response
+            self.headers = []
