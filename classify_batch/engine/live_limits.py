@@ -54,9 +54,10 @@ class LiveLimits:
         while True:
             await anyio.sleep(EVERY_S)
             self._spans.report_changes()
-            if await self._store.size(TUNE_JSON) is not None:
+            names = await self._store.names()
+            if TUNE_JSON in names:
                 await self._apply_tune_file()
-            if await self._store.size(CANCEL_JSON) is not None:
+            if CANCEL_JSON in names:
                 with anyio.CancelScope(shield=True):  # a run in which nothing is in flight is over at once
                     await self._cancel()
                     await self._store.remove(CANCEL_JSON)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 ABORTS_IN_TEARDOWN = """
-import atexit, os, sys, types
+import atexit, builtins, os, sys, types
 
 sys.argv[1:] = ["--version"]
 if {used}:
@@ -19,7 +19,7 @@ class Thread:
         if sys.is_finalizing():
             os.abort()
 
-thread = Thread()
+builtins.thread = Thread()
 import classify_batch.__main__ as command
 atexit.register(print, "registered by the program")
 command.main()
