@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
@@ -245,14 +245,14 @@ class OutcomeStream:
             raise failure
 
 
-async def _wait_for_end(run: asyncio.Task[RunResult]) -> None:
-    """Waits for a run that was asked to stop, also where the caller is cancelled meanwhile: it takes 4 s at most, and
-    who is cancelled must not leave a run behind that still holds its directory."""
+async def _wait_for_end(task: asyncio.Task[Any]) -> None:
+    """Waits for a task that was asked to stop, also where the caller is cancelled meanwhile: a run takes 4 s at most,
+    and who is cancelled must not leave one behind that still holds its directory, nor a thread that reads it."""
     cancelled: asyncio.CancelledError | None = None
-    while not run.done():
+    while not task.done():
         try:
             with anyio.CancelScope(shield=True):
-                await asyncio.wait({run})
+                await asyncio.wait({task})
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
@@ -271,6 +271,7 @@ class _Reading:
         self._outcomes: Iterator[Outcome] = iter(())
         self._part: Part = None
         self._fetching: asyncio.Task[NewOutcomes | None] | None = None
+        self._fetching_scope = anyio.CancelScope()
         self._is_last_poll = False
         self._ended = False
 
@@ -283,6 +284,7 @@ class _Reading:
             if self._ended:
                 return None
             if self._fetching is None:
+                self._fetching_scope = anyio.CancelScope()  # one serves once
                 self._fetching = asyncio.create_task(self._fetch_outcomes(), name="classify_batch stream reader")
             await asyncio.wait({self._fetching})
             fetched, self._fetching = self._fetching, None
@@ -302,15 +304,20 @@ class _Reading:
     async def aclose(self) -> None:
         """Reads no further."""
         if self._fetching is not None:
-            self._fetching.cancel()
-            await asyncio.gather(self._fetching, return_exceptions=True)
+            # By its scope, and not by `cancel()` of asyncio, which would leave a thread behind that reads on.
+            self._fetching_scope.cancel()
+            await _wait_for_end(self._fetching)
+            if not self._fetching.cancelled():
+                self._fetching.exception()  # asked for, so that asyncio doesn't log it: nobody reads on
 
     async def _fetch_outcomes(self) -> NewOutcomes | None:
         """Some more outcomes, once they are there; None where the run has ended and all were given."""
-        while (batch := await anyio.to_thread.run_sync(next, self._batches, None)) is None:
-            if self._is_last_poll or not await self._begin_poll():
-                return None
-        return batch
+        with self._fetching_scope:
+            while (batch := await anyio.to_thread.run_sync(next, self._batches, None)) is None:
+                if self._is_last_poll or not await self._begin_poll():
+                    return None
+            return batch
+        return None  # cancelled
 
     async def _begin_poll(self) -> bool:
         """Looks for more, after a while; False where the run came to no outcomes."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import anyio
@@ -14,6 +16,7 @@ import pytest
 import trio
 
 from classify_batch import ExitStatus, Outcome, Settings, UsageError, WorldError, arun, open_run, run, stream
+from classify_batch.operations.part_tails import PartTails
 from classify_batch.operations.stream import OutcomeStream
 from tests.support.command_line import asked
 from tests.support.sandbox_settings import IDS, sandbox_settings, small_jobs, two_documents
@@ -138,6 +141,37 @@ def test_leaving_early_stops_like_the_first_sigterm(tmp_path: Path, server: str,
 
     asyncio.run(main())
     assert_goes_on(settings, directory, MANY)
+
+
+def test_leaving_waits_for_a_reading_that_cannot_be_interrupted(
+    tmp_path: Path, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that reads outcomes goes on when its task is cancelled: nothing of it is left behind the block, also
+    where anyio cancels again and again."""
+    begun, ended = Event(), Event()
+
+    def read_slowly(*args: Any) -> PartTails:
+        begun.set()
+        time.sleep(1.0)  # real time, in a thread
+        ended.set()
+        return PartTails(*args)
+
+    monkeypatch.setattr("classify_batch.operations.stream.PartTails", read_slowly)
+
+    async def read() -> None:
+        async with stream(small_jobs(server), MANY, tmp_path / "run") as outcomes:
+            await anext(outcomes)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            assert await anyio.to_thread.run_sync(begun.wait, 30)
+            tasks.cancel_scope.cancel()
+        assert ended.is_set()
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())
+    assert_goes_on(small_jobs(server), tmp_path / "run", MANY)
 
 
 @pytest.mark.parametrize("closed", ["by its loop's end", "by another task"])
