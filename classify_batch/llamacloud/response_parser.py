@@ -22,7 +22,11 @@ class ResponseParser:
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # RFC 9112, 2.2, and what h11 does
+        # What h11 and browsers take, too: a response that is refused may be that of a create. Where chunks and a length
+        # are told, the chunks count (RFC 9112, 6.3); dangerous is that to who passes requests on.
+        self._parser.set_dangerous_leniencies(
+            lenient_chunked_length=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+        )
         self.begin()
 
     def begin(self) -> None:
