@@ -24,7 +24,6 @@ from classify_batch.protocol.answers import (
     RuleAnswer,
     Text,
     answer_from_result,
-    finite_or_none,
     parse_time_s,
     rules_of_job,
 )
@@ -284,7 +283,7 @@ class Job(JobAnswer):
             created_at_s=self.created_at_s,
             error_message=self.error_message,
             answer=answer_from_result(self.file_input, self.result) if self.status == "COMPLETED" else None,
-            credits=None if self.usage is None else finite_or_none(self.usage.credits),
+            credits=None if self.usage is None else bill_or_none(self.usage.credits),
             transaction_id=self.transaction_id,
         )
 
@@ -337,10 +336,20 @@ class QuickJob(msgspec.Struct):
         )
 
 
+BILL_MAX = 1e9
+"""Credits. More than any job can cost: whoever says so says nothing about the bill, and neither does a negative one."""
+
+
 def billed_credits(usage: object) -> float | None:
-    billed = usage.get("credits") if isinstance(usage, Mapping) else None
-    known = finite_or_none(billed) if isinstance(billed, int | float) and not isinstance(billed, bool) else None
-    return None if known is None else float(known)
+    """What a job was billed; None where that isn't said, or is no bill."""
+    return bill_or_none(usage.get("credits") if isinstance(usage, Mapping) else None)
+
+
+def bill_or_none(billed: object) -> float | None:
+    """Credits that a job can be billed; None for all else. A sum that bounds a run must not be lowered by a bill."""
+    if not isinstance(billed, int | float) or isinstance(billed, bool) or not 0 <= billed <= BILL_MAX:
+        return None
+    return float(billed)
 
 
 # --- Readers --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 from classify_batch.clock import to_iso
@@ -220,13 +221,15 @@ def triage_counts(run: RunFile, totals: Totals) -> dict[str, int] | None:
 
 
 def billed_credits(sums: Mapping[str, float]) -> float | None:
-    """A sum of some of the bills is no bill: None where one isn't known."""
-    return None if BILLED not in sums or sums.get(UNBILLED) else without_decimal_point(sums[BILLED])
+    """A sum of some of the bills is no bill: None where one isn't known, or where an earlier version added up what
+    no sum can hold."""
+    billed = sums.get(BILLED)
+    return None if billed is None or sums.get(UNBILLED) or not isfinite(billed) else without_decimal_point(billed)
 
 
 def without_decimal_point(value: float) -> float:
     """Whole numbers without a point."""
-    return int(value) if value == int(value) else round(value, 6)
+    return int(value) if float(value).is_integer() else round(value, 6)
 
 
 def failed_percentage(outcomes: Mapping[str, int]) -> float:

@@ -132,6 +132,25 @@ async def test_a_cancelled_job_without_a_bill_leaves_the_sum_unknown() -> None:
         assert credits_of(lab) == {"reserved": 60 + 5 * cancelled, "billed": None}
 
 
+@pytest.mark.parametrize("bill", [-5, -1e308, 1e308, 10**400, 1.1e9, True, "1"])
+async def test_what_is_no_bill_counts_as_none(bill: object) -> None:
+    """A bill below nothing would give the run credits that it never had, and huge ones add up to what no sum can hold:
+    the most that a job can cost counts, and the bound holds."""
+    with laboratory(20, version="v2", limits={"max_credits": 50}) as lab:
+
+        async def bill_oddly(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            body = response.json()
+            for job in body.get("items", [body]):
+                if job.get("usage"):
+                    job["usage"]["credits"] = bill
+            return httpx.Response(response.status_code, json=body)
+
+        lab.wire.after = bill_oddly
+        assert (await lab.run()).exit_status == ExitStatus.PERSON
+        assert credits_of(lab) == {"reserved": 50, "billed": None}
+        assert len(list(lab.app.job_table)) == 10
+
+
 async def test_what_is_out_may_give_credits_back() -> None:
     """On v2 the bill is known, and less than was set aside: the run waits for it instead of giving up."""
     with laboratory(60, version="v2", limits={"max_credits": 100, "jobs_in_flight": 50}, job_duration_s=2.0) as lab:
