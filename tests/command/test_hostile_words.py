@@ -28,13 +28,14 @@ def test_types_that_would_control_a_terminal_are_shown_without_it(
     assert all(c.isprintable() or c == "\n" for c in done.stdout + done.stderr)
 
 
-@pytest.mark.parametrize("kind", [TITLE, HALF_PAIR])
+@pytest.mark.parametrize("kind", [TITLE, HALF_PAIR, "inv\x9b31moice", "inv\u202eoice", "inv\U000e0001oice"])
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 def test_json_keeps_the_words_whatever_the_terminals_encoding(tmp_path: Path, kind: str, encoding: str) -> None:
-    """A program reads back what the server said, half a surrogate pair too."""
+    """A program reads back what the server said, half a surrogate pair too; and no terminal obeys it."""
     write_complete_run(tmp_path / "run", 10, 5, kind=kind)
     done = command_process("status", tmp_path / "run", "--json", environ={"PYTHONIOENCODING": encoding}, status=0)
     assert json.loads(done.stdout)["types"] == {kind: 10}
+    assert all(c.isprintable() or c == "\n" for c in done.stdout)
 
 
 def test_printable_texts_stay_as_they_are() -> None:
@@ -42,7 +43,9 @@ def test_printable_texts_stay_as_they_are() -> None:
     for text in ("a\nb", "größe 文 ✓ …", ""):
         assert printable(text) == text
     assert printable("a\x1b[31mb\tc") == "a\N{REPLACEMENT CHARACTER}[31mb\N{REPLACEMENT CHARACTER}c"
-    assert json.loads(to_json_line({"a": "\ud800", "b": "ü"})) == {"a": "\ud800", "b": "ü"}
+    assert (
+        to_json_line({"a": "\ud800\x9b\U000e0001", "b": "ü ✓"}) == '{"a": "\\ud800\\u009b\\udb40\\udc01", "b": "ü ✓"}'
+    )
 
 
 def test_warnings_and_errors_are_printable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

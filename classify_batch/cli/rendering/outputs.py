@@ -78,8 +78,10 @@ def color_line(line: str, stream: TextIO | None) -> str:
 
 
 def to_json_line(value: object) -> str:
-    """A value as a line of JSON that any encoding of stdout takes: half a surrogate pair becomes its JSON escape."""
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+    """A value as a line of JSON that any terminal can show: what can't be printed becomes its JSON escape, such as half
+    a surrogate pair, or what would control the terminal."""
+    line = json.dumps(value, ensure_ascii=False)
+    return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 @contextmanager
