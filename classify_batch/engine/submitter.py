@@ -230,8 +230,8 @@ class Submitter:
         elif view.project_id not in (None, self._project_id):
             self._shutdown.request_stop(
                 Stop(
-                    f"job {view.job_id} was made in project {view.project_id}, and the run's jobs are in project "
-                    f"{self._project_id}",
+                    f"job {printable_line(view.job_id)} was made in project {printable_line(view.project_id)}, and the "
+                    f"run's jobs are in project {printable_line(self._project_id)}",
                     ExitStatus.PERSON,
                     "use the key and api.project_id that the run was begun with, then give the same command",
                     of_account=True,

@@ -106,5 +106,7 @@ def names_the_request(place: tuple[object, ...]) -> bool:
 def named_file_indexes(places: tuple[tuple[object, ...], ...]) -> tuple[int, ...]:
     """The positions in `file_ids` that a 422 names: `["body", "file_ids", 3]`."""
     return tuple(
-        place[2] for place in places if len(place) > 2 and place[1] == "file_ids" and isinstance(place[2], int)
+        place[2]
+        for place in places
+        if len(place) > 2 and place[1] == "file_ids" and type(place[2]) is int  # no bool
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import BinaryIO, NamedTuple, TypeVar
-from urllib.parse import urlencode
 
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_key, file_keys
@@ -20,6 +19,7 @@ from classify_batch.llamacloud.single_calls import CALLS_MAX
 from classify_batch.ports import Clock
 from classify_batch.protocol import file_bodies as files
 from classify_batch.protocol.requests import QueryParams, QueryValue, UploadFields
+from classify_batch.protocol.url_parts import encode_query
 
 Page = TypeVar("Page")
 
@@ -212,7 +212,7 @@ class FileLookup:
         if not file_ids:
             return []
         # httpx raises for a longer URL, and that is no error of the API.
-        if len(file_ids) > 1 and len(urlencode({"file_ids": file_ids}, doseq=True)) > _QUERY_CHARACTERS_MAX:
+        if len(file_ids) > 1 and len(encode_query({"file_ids": file_ids})) > _QUERY_CHARACTERS_MAX:
             return await self._find_files_by_halves(file_ids)
         try:
             found = await self._read_all_pages(file_ids)

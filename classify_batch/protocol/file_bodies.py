@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from typing import TypedDict
-from urllib.parse import quote
 
 from classify_batch.protocol.answers import AnswerModel, AnswerReader, Identity, Lenient, Page, Text, parse_time_s
+from classify_batch.protocol.url_parts import quote_step
 
 FILES_PATH = "/api/v1/beta/files"
 PAGE_SIZE_MAX = 1000
 
 
 def file_path(file_id: str) -> str:
-    """The path of a file. Its ID comes from outside and is quoted, dots too, so that it can't lead to another path."""
-    return f"{FILES_PATH}/{quote(file_id, safe='').replace('.', '%2E')}"
+    """The path of a file."""
+    return f"{FILES_PATH}/{quote_step(file_id)}"
 
 
 class FileBody(TypedDict):

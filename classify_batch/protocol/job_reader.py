@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Generic, Protocol, TypeVar
-from urllib.parse import quote
 
 from classify_batch.model import JobPage, JobView
 from classify_batch.protocol.answers import AnswerModel, AnswerReader, Identity, Lenient, Page, Text, parse_time_s
 from classify_batch.protocol.quick_readers import QuickPage, QuickReader
+from classify_batch.protocol.url_parts import quote_step
 
 
 class JobAnswer(AnswerModel, ABC):
@@ -75,9 +75,8 @@ class JobReader(Generic[Job_co, QuickJob_co]):
         self.quick_page = QuickReader(quick_page, self.page)
 
     def job_path(self, job_id: str) -> str:
-        """The path of a job. Its ID comes from outside and is quoted, dots too, so that it can't lead to another
-        path."""
-        return f"{self.jobs_path}/{quote(job_id, safe='').replace('.', '%2E')}"
+        """The path of a job."""
+        return f"{self.jobs_path}/{quote_step(job_id)}"
 
     def read_job(self, data: bytes) -> JobView:
         """A job without its configuration. Raises ValueError for a body of another shape."""

@@ -6,9 +6,9 @@ Source: the vendor's SDK 2.19.0 (`client.parsing.get`).
 from __future__ import annotations
 
 from typing import TypedDict
-from urllib.parse import quote
 
 from classify_batch.protocol.answers import AnswerModel, AnswerReader, Identity, Lenient, Text
+from classify_batch.protocol.url_parts import quote_step
 
 PARSE_JOBS_PATH = "/api/v2/parse"
 
@@ -45,8 +45,8 @@ _READER = AnswerReader(ParsedAnswer)
 
 
 def parse_job_path(job_id: str) -> str:
-    """The path of a parse job. Its ID comes from outside, and is quoted so that it can't lead to another path."""
-    return f"{PARSE_JOBS_PATH}/{quote(job_id, safe='').replace('.', '%2E')}"
+    """The path of a parse job."""
+    return f"{PARSE_JOBS_PATH}/{quote_step(job_id)}"
 
 
 def read_parse_job(data: bytes) -> ParseJob:

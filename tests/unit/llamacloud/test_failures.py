@@ -134,6 +134,7 @@ def test_a_422_names_files_by_their_index() -> None:
         ("body", "file_ids"),
         ("body", "rules", 1),
         ("body", "file_ids", "x"),
+        ("body", "file_ids", True),
         (),
         ("body",),
     )
