@@ -16,7 +16,6 @@ from contextlib import AsyncExitStack, contextmanager
 from functools import lru_cache
 from importlib.metadata import version
 from typing import BinaryIO, NamedTuple, TypeVar, cast
-from urllib.parse import urlencode
 
 import anyio
 import httpx
@@ -35,11 +34,12 @@ from classify_batch.llamacloud.failures import (
 )
 from classify_batch.llamacloud.http_time import parse_http_date, parse_retry_after_s
 from classify_batch.llamacloud.redaction import Secrets
-from classify_batch.llamacloud.symptoms import find_symptom
+from classify_batch.llamacloud.symptoms import UNREADABLE_HINT, find_symptom
 from classify_batch.ports import Clock, Lease
 from classify_batch.protocol.json_shape import NotJsonError
 from classify_batch.protocol.requests import QueryParams, RequestModel
 from classify_batch.protocol.sanitize import parse_error_detail, printable_line
+from classify_batch.protocol.url_parts import encode_query
 
 Shape = TypeVar("Shape")
 
@@ -175,6 +175,8 @@ class ApiClient:
                     )
                 except httpx.HTTPError as error:
                     raise self._no_answer_error(call, error) from error
+                except httpx.InvalidURL as error:  # too long: its parts come from the server
+                    raise self._unreadable(call, f"it named what no URL can hold: {error}") from error
                 except _TooLargeError:
                     raise self._unreadable(call, f"a body of more than {BODY_BYTES_MAX} bytes") from None
         self._learn_clock_skew(headers)
@@ -199,7 +201,7 @@ class ApiClient:
         content: bytes | None,
         form: MultipartForm | None,
     ) -> httpx.Request:
-        query = urlencode({**self._params, **(params or {})}, doseq=True)
+        query = encode_query({**self._params, **(params or {})})
         url = _parse_url(self._base_url + path + ("?" + query if query else ""))
         if form is not None:
             files = {"file": (form.file_name, form.file)}
@@ -385,7 +387,7 @@ def unreadable_error(call: str, what: str) -> ApiError:
         call,
         judge_symptom(call, Symptom.UNREADABLE),
         f"{call}: {Symptom.UNREADABLE} ({what})",
-        hint="something between here and the API answers in its place; the same command goes on later",
+        hint=UNREADABLE_HINT,
     )
 
 

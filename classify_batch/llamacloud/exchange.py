@@ -40,6 +40,8 @@ class Exchanges:
         self.stream = stream
         self._parser = ResponseParser()
         self._keepalive_s = keepalive_s
+        self._timeout_s: float | None = None
+        self._due_s = 0.0
         self._expires_s = time.monotonic() + keepalive_s
         self._idle = True
 
@@ -54,18 +56,19 @@ class Exchanges:
     async def exchange(self, request: httpx.Request) -> httpx.Response:
         """Sends a request whose body is in memory, and reads the head of its response. Raises httpx.TransportError."""
         timeouts = request.extensions.get("timeout", {})
-        read_timeout_s, parser = timeouts.get("read"), self._parser
+        parser, self._timeout_s = self._parser, timeouts.get("read")
+        self._due_s = time.monotonic() + (self._timeout_s or 0.0)
         self._idle = False
         try:
             with translate_errors():
                 await self.stream.write(await _encode(request), timeout=timeouts.get("write"))
                 parser.begin()
                 while not parser.has_head:
-                    await self._receive(read_timeout_s)
+                    await self._receive()
         except BaseException:
             await self.close_shielded()
             raise
-        return httpx.Response(parser.status, headers=parser.headers, stream=_Body(self, read_timeout_s))
+        return httpx.Response(parser.status, headers=parser.headers, stream=_Body(self))
 
     async def close_shielded(self) -> None:
         """Closes the connection, also in a cancelled task."""
@@ -73,13 +76,13 @@ class Exchanges:
         with anyio.CancelScope(shield=True):
             await self.stream.aclose()
 
-    async def receive_body(self, timeout_s: float | None) -> bytes:
+    async def receive_body(self) -> bytes:
         """The body's bytes that came meanwhile; empty: it has ended. Raises httpx.TransportError."""
         parser = self._parser
         if not parser.blocks and not parser.ended:
             with translate_errors():
                 while not parser.blocks and not parser.ended:
-                    await self._receive(timeout_s)
+                    await self._receive()
         blocks, parser.blocks = parser.blocks, []
         return b"".join(blocks)
 
@@ -90,8 +93,13 @@ class Exchanges:
         else:
             await self.close_shielded()
 
-    async def _receive(self, timeout_s: float | None) -> None:
-        data = await self.stream.read(_READ_BYTES, timeout=timeout_s)
+    async def _receive(self) -> None:
+        # All of a response has the time, and not each of its bytes: a server that drips would be waited for for ever.
+        left_s = None if self._timeout_s is None else max(0.0, self._due_s - time.monotonic())
+        try:
+            data = await self.stream.read(_READ_BYTES, timeout=left_s)
+        except httpcore.ReadTimeout as error:
+            raise httpcore.ReadTimeout(f"no whole response within {self._timeout_s:g} s") from error
         if data:
             self._parser.take(data)
         else:
@@ -117,13 +125,12 @@ def _header_lines(headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
 
 
 class _Body(httpx.AsyncByteStream):
-    def __init__(self, exchanges: Exchanges, read_timeout_s: float | None) -> None:
+    def __init__(self, exchanges: Exchanges) -> None:
         self._exchanges = exchanges
-        self._read_timeout_s = read_timeout_s
         self._closed = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while block := await self._exchanges.receive_body(self._read_timeout_s):
+        while block := await self._exchanges.receive_body():
             yield block
 
     async def aclose(self) -> None:
@@ -141,6 +148,6 @@ def translate_errors() -> Iterator[None]:
     except h11.LocalProtocolError as error:
         raise httpx.LocalProtocolError(str(error)) from error
     except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, httpcore.ProxyError) as error:
-        name = "ProxyError" if isinstance(error, httpcore.ProxyError) else type(error).__name__
-        kind: type[httpx.TransportError] = getattr(httpx, name)
+        names = [kind.__name__ for kind in type(error).__mro__]  # some of ours are narrower
+        kind: type[httpx.TransportError] = next(getattr(httpx, name) for name in names if hasattr(httpx, name))
         raise kind(str(error)) from error

@@ -9,6 +9,10 @@ SILENT_BYTES_MAX = 100 * 1024
 """So many bytes without one of a body are no head of an API's response, nor a chunk's extension or what follows it."""
 
 
+class NotHttpError(httpcore.RemoteProtocolError):
+    """What came is no HTTP response."""
+
+
 class ResponseParser:
     """Reads the responses that come on one connection, one after another.
 
@@ -22,10 +26,15 @@ class ResponseParser:
 
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
-        # What h11 and browsers take, too: a response that is refused may be that of a create. Where chunks and a length
-        # are told, the chunks count (RFC 9112, 6.3); dangerous is that to who passes requests on.
+        # What h11 and browsers take, too: a response that is refused may be that of a create. All this is dangerous to
+        # who passes messages on. Where chunks and a length are told, the chunks count (RFC 9112, 6.3).
         self._parser.set_dangerous_leniencies(
-            lenient_chunked_length=True, lenient_optional_cr_before_lf=True, lenient_spaces_after_chunk_size=True
+            lenient_chunked_length=True,
+            lenient_headers=True,  # folded over several lines, for example
+            lenient_keep_alive=True,  # what follows a 1xx with `Connection: close`
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+            lenient_version=True,
         )
         self.begin()
 
@@ -45,16 +54,16 @@ class ResponseParser:
         return self.ended and self._can_stay_open and not self._unasked
 
     def take(self, data: bytes) -> None:
-        """Takes bytes that came. Raises httpcore.RemoteProtocolError."""
+        """Takes bytes that came. Raises NotHttpError."""
         self._silent_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if not self.ended:
-                raise httpcore.RemoteProtocolError(f"no HTTP/1.1 response: {error}") from error
+                raise NotHttpError(f"no HTTP/1.1 response: {error}") from error
             self._unasked = True
         if self._silent_bytes > SILENT_BYTES_MAX and not self.ended:
-            raise httpcore.RemoteProtocolError(f"more than {SILENT_BYTES_MAX} bytes of a response and none of its body")
+            raise NotHttpError(f"more than {SILENT_BYTES_MAX} bytes of a response and none of its body")
 
     def take_end(self) -> None:
         """The server has closed the connection. Raises httpcore.RemoteProtocolError: in the middle of a response."""

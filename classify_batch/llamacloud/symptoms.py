@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import httpx
 
 from classify_batch.llamacloud.failures import Symptom
+from classify_batch.llamacloud.response_parser import NotHttpError
 from classify_batch.llamacloud.tls import CERTIFICATES_FILE
 from classify_batch.llamacloud.tunnel import ProxyRefusedError
 
@@ -24,6 +25,7 @@ _BY_ERROR: tuple[tuple[type[httpx.HTTPError], Symptom], ...] = (
 )
 
 _LATER_HINT = "the API can't be reached now; the same command goes on later"
+UNREADABLE_HINT = "something between here and the API answers in its place; the same command goes on later"
 _UNTRUSTED_HINT = (
     f"let {CERTIFICATES_FILE} name a file with the certificate of the authority that signed it (a company's proxy "
     "often has its own); check api.base_url and this machine's clock, then give the same command"
@@ -39,6 +41,8 @@ def find_symptom(error: httpx.HTTPError) -> tuple[Symptom, str]:
     for cause in _causes_of(error):
         if isinstance(cause, ProxyRefusedError):
             return Symptom.PROXY_REFUSED, _LOGIN_HINT if cause.status == 407 else _DENIED_HINT
+        if isinstance(cause, NotHttpError):
+            return Symptom.UNREADABLE, UNREADABLE_HINT
     return next(symptom for kind, symptom in _BY_ERROR if isinstance(error, kind)), _LATER_HINT
 
 

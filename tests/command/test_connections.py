@@ -4,8 +4,10 @@ fail. What breaks after something was sent is never reported as a connection tha
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import ssl
+import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.connection import KEEPALIVE_S, Route
+from classify_batch.llamacloud.failures import Symptom
 from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.model import Attempt, AttemptKey, JobView, Part
 from classify_batch.ports import Lease
@@ -285,6 +288,79 @@ async def test_a_create_is_ambiguous_where_the_answer_is_broken(answer: bytes) -
             await api.create(sending(["a"]), nothing)
         assert caught.value.verdict is Verdict.AMBIGUOUS
         assert (await api.get("j")).job_id == "j"
+
+
+@pytest.mark.parametrize(
+    ("answer", "symptom"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", Symptom.NO_ANSWER),
+        (b"", Symptom.NO_ANSWER),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", Symptom.UNREADABLE),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", Symptom.UNREADABLE),
+    ],
+)
+async def test_a_server_that_answers_badly_can_be_reached(answer: bytes, symptom: Symptom) -> None:
+    """Who looks for the network's fault looks in vain, where something answers and speaks no HTTP."""
+
+    async def answer_badly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with serving(answer_badly) as url, calling(url) as api:
+        with pytest.raises(ApiError, match=f"get: {symptom}") as caught:
+            await api.get("j")
+    assert ("something between" in caught.value.hint) == (symptom is Symptom.UNREADABLE)
+
+
+@pytest.mark.parametrize(
+    ("begin", "drop"),
+    [
+        (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 500\r\n\r\n", gzip.compress(b"")),
+    ],
+    ids=["interim", "head", "body", "gzip"],
+)
+async def test_a_response_that_drips_is_not_waited_for_for_ever(begin: bytes, drop: bytes) -> None:
+    """`api.timeout_s` is the time of all of an answer, and not of each of its bytes."""
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(begin)
+            while not reader.at_eof():
+                writer.write(drop)
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        writer.close()
+
+    async with serving(drip) as url, calling(url, timeout_s=0.8) as api:
+        began_s = asyncio.get_running_loop().time()
+        with pytest.raises(ApiError, match=r"no answer in time \(no whole response within 0\.8 s\)"):
+            await api.create(sending(["a"]), nothing)
+        assert 0.7 < asyncio.get_running_loop().time() - began_s < 3
+        await asyncio.sleep(0.3)  # the server's part ends, too
+
+
+@pytest.mark.parametrize("words", ["j\ud800", "\udfff/../x\n", "j" * 70_000])
+async def test_ids_that_no_url_can_hold_are_asked_for_all_the_same(words: str) -> None:
+    """The server made them, and its answers were paid: it is asked in bytes, or can't be asked; and nothing breaks."""
+    server = Server(body=json.dumps(JOB | {"id": words}).encode())
+    async with serving(server.talk) as url, calling(url) as api:
+        made = await api.create(sending(["a"]), nothing)
+        assert made.job_id == words
+        if len(words) < 100:
+            assert (await api.get(words)).job_id == words
+        else:
+            assert await refused(api.get(words)) is Verdict.LATER
+        for ask in (api.list_page(page_size=9, page_token=words), api.results(made, ["a"])):
+            assert await refused(ask) is Verdict.LATER  # this server says something else
+    steps = [urllib.parse.unquote(head.split(b" ")[1].decode(), errors="surrogatepass") for head in server.requests]
+    assert all(words in step for step in steps[1:])
+    assert len(steps) == (4 if len(words) < 100 else 1)
 
 
 async def test_an_idle_connection_is_closed_before_the_server_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
