@@ -22,6 +22,9 @@ LONG_PAGES = 20
 
 PAGES_MAX = 100_000
 
+EMPTY_PAGES_MAX = 100
+"""So many pages in a row without a job, of which each names a further one, are no list that comes to an end."""
+
 FRONT_PAGES_MAX = 50
 """How far the front of a list is read again at the end of a reading."""
 
@@ -57,9 +60,15 @@ class JobList:
         front: JobPage | None = None
         token: str | None = None
         seen: dict[int, int] = {}  # by their hashes: a long list has many tokens, which may be long
+        empty = 0
         for number in range(1, PAGES_MAX):
             page = await self._read_page(token, since_s)
             show(page.jobs)
+            empty = 0 if page.jobs else empty + 1
+            if empty == EMPTY_PAGES_MAX:
+                raise ApiError(
+                    "list", Verdict.LATER, f"list: {empty} pages in a row hold no job, and name a further one"
+                )
             front = front or page
             digest = hash(tuple(view.job_id for view in page.jobs))
             if seen.get(hash(token)) == digest:

@@ -143,6 +143,20 @@ async def test_a_list_without_an_end_is_not_complete(monkeypatch: pytest.MonkeyP
     assert (await Shown(Endless([])).read()).complete is False
 
 
+async def test_empty_pages_without_an_end_are_an_error() -> None:
+    """A server that always names a further page, and shows nothing: an attempt whose job is looked for in such a list
+    must not wait for its end."""
+
+    class Empty(ListApi):
+        def page(self, start: int, page_size: int) -> JobPage:
+            return JobPage(tuple(self.listed[start : start + 1]) if start % 90 == 0 else (), str(start + 1))
+
+    api = Empty(jobs(181))
+    with pytest.raises(ApiError, match="100 pages in a row hold no job"):
+        await Shown(api).read()
+    assert api.asked[-1][1] == str(180 + 100)  # a job now and then is no such list
+
+
 async def test_pages_that_go_round_come_to_an_end() -> None:
     """Whose last token leads back into the middle: each was shown."""
 
