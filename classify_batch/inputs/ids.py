@@ -8,7 +8,7 @@ time.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
 
 from classify_batch.errors import SourceError
@@ -30,6 +30,17 @@ def all_valid(values: Sequence[object]) -> bool:
         return False
     lengths = set(map(len, values))  # type: ignore[arg-type]  # they were all strings
     return not lengths or (min(lengths) > 0 and max(lengths) <= FILE_ID_CHARACTERS_MAX)
+
+
+def to_plain_string(value: Any) -> Any:
+    """A string of a subclass as `str` holds it; any other value as it is. A member of an enumeration prints as its
+    name, and any subclass as it likes: what was judged must be what is planned."""
+    return str.__str__(value) if isinstance(value, str) else value
+
+
+def to_plain_strings(values: list[Any]) -> list[Any]:
+    """The same for many values; these very values where all are of type `str`."""
+    return values if set(map(type, values)) == {str} else list(map(to_plain_string, values))
 
 
 _ASCII_CONTROLS = bytes(range(32)) + b"\x7f"
@@ -88,7 +99,8 @@ def only_valid(
 
 def shorten(value: object) -> str:
     """A value for a message: one short line, and no control character reaches the terminal."""
-    text = repr(str(value[: _SHOWN_CHARACTERS_MAX + 1])) if isinstance(value, str) else _repr_as_line(value)
+    plain = to_plain_string(value)
+    text = repr(plain[: _SHOWN_CHARACTERS_MAX + 1]) if isinstance(plain, str) else _repr_as_line(value)
     return text if len(text) <= _SHOWN_CHARACTERS_MAX + 2 else text[:_SHOWN_CHARACTERS_MAX] + "…'"
 
 

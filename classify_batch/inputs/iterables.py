@@ -10,7 +10,7 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import SourceError
 from classify_batch.inputs.formats.objects import ObjectReader
-from classify_batch.inputs.ids import all_valid
+from classify_batch.inputs.ids import all_valid, to_plain_strings
 from classify_batch.streams.closing import closing
 
 NAME = "the given file IDs"
@@ -60,4 +60,5 @@ async def from_async_iterable(values: AsyncIterable[Item], reader: ObjectReader)
 
 def read_items(batch: list[Any], first: int, reader: ObjectReader) -> list[str]:
     """The rows of the items. A fault names the item, counted from 1, that has no file ID."""
-    return batch if not reader.carry and all_valid(batch) else reader.read_rows(enumerate(batch, first))
+    values = to_plain_strings(batch)
+    return values if not reader.carry and all_valid(values) else reader.read_rows(enumerate(batch, first))

@@ -15,6 +15,8 @@ from classify_batch.inputs.ids import (
     list_columns,
     raise_fault,
     shorten,
+    to_plain_string,
+    to_plain_strings,
 )
 from classify_batch.inputs.rows import Line, rows_from_lines
 from classify_batch.spelling import suggest
@@ -48,9 +50,10 @@ class ObjectReader:
     def read_plain_ids(self, values: Sequence[Any]) -> list[str] | None:
         """The file IDs of values that all are as they should be, else None. Nothing may be carried."""
         try:
-            file_ids = [value if type(value) is str and self.bare else value[self.column] for value in values]
+            ids = [value if type(value) is str and self.bare else value[self.column] for value in values]
         except (TypeError, KeyError, IndexError, LookupError, ValueError):
             return None
+        file_ids = to_plain_strings(ids)
         return file_ids if all_valid(file_ids) else None
 
     def read_rows(self, values: Numbered) -> list[str]:
@@ -66,19 +69,19 @@ class ObjectReader:
                 yield from self._lines_of_object(number, value)
             elif not self.bare:
                 self.on_fault(self.make_fault(number, f"{shorten(value)} is not a JSON object", self._object_hint))
-            elif (fault := check_file_id(self.name, number, value, self.unit)) is not None:
+            elif (fault := check_file_id(self.name, number, file_id := to_plain_string(value), self.unit)) is not None:
                 self.on_fault(fault)
             elif self.carry:
                 what = f"{shorten(value)} is a file ID alone, and carries no {', '.join(map(shorten, self.carry))}"
                 self.on_fault(self.make_fault(number, what, self._object_hint))
             else:
-                yield Line(number, str(value), {})
+                yield Line(number, file_id, {})
 
     def _lines_of_object(self, number: int, value: Mapping[str, object]) -> Iterator[Line]:
         if self.column not in value:
             self.on_fault(self._missing_column_fault(number, self.column, value, COLUMN_HINT))
             return
-        file_id = value[self.column]
+        file_id = to_plain_string(value[self.column])
         if (fault := check_file_id(self.name, number, file_id, self.unit)) is not None:
             self.on_fault(fault)
             return
@@ -86,7 +89,7 @@ class ObjectReader:
             if missing := [each for each in self.carry if each not in record and each not in self.optional]:
                 self.on_fault(self._missing_column_fault(number, missing[0], record, CARRY_HINT))
                 return
-            yield Line(number, str(file_id), {each: record.get(each) for each in self.carry})
+            yield Line(number, file_id, {each: record.get(each) for each in self.carry})
             if not self.carry:
                 return
 

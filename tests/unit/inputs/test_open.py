@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -298,6 +299,59 @@ async def test_mappings_are_items_too() -> None:
     assert await read([*rows, "c"]) == ["a", "b", "c"]
     assert await read(iter(rows), carry=["path"]) == ['a\t{"path":"x"}', 'b\t{"path":null}']
     assert await read([{"id": "z"}], reading=Reading(column="id")) == ["z"]
+
+
+class Shown(str):
+    """A string that shows itself, and judges itself, as another one."""
+
+    def __str__(self) -> str:
+        return "x y\nz"
+
+    __repr__ = __format__ = __str__  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return 1
+
+    def isprintable(self) -> bool:
+        return True
+
+    def __contains__(self, part: object) -> bool:
+        return False
+
+
+class Name(str, Enum):  # noqa: UP042 - a StrEnum prints as its value
+    """Names for file IDs, as a program has them."""
+
+    A = "ea"
+
+
+@pytest.mark.parametrize("value", [Shown("ea"), Name.A])
+@pytest.mark.parametrize("neighbours", [[], ["b"], [{"file_id": "b"}]])
+async def test_a_string_of_a_subclass_is_the_string_that_it_holds(value: str, neighbours: list[Item]) -> None:
+    """An enumeration's member prints as its name; its value is planned, whatever stands beside it."""
+
+    async def items(item: Item) -> AsyncIterator[Item]:
+        for each in [*neighbours, item]:
+            yield each
+
+    others = ["b"] * len(neighbours)
+    for item in (value, {"file_id": value}):
+        for spec in ([*neighbours, item], iter([*neighbours, item]), items(item)):
+            found = await read(spec)
+            assert "".join(map(format, found)) == "".join([*others, "ea"])
+            assert set(map(type, found)) == {str}
+    row = {"file_id": value, "path": value}
+    assert await read([row], carry=["path"]) == ['ea\t{"path":"ea"}']
+
+
+@pytest.mark.parametrize("bad", ["a b", "a\n", "x" * 201, ""])
+async def test_a_subclass_does_not_judge_itself(bad: str) -> None:
+    """What a subclass says of its length and its characters counts for nothing."""
+    for item in (Shown(bad), {"file_id": Shown(bad)}):
+        with pytest.raises(SourceError, match="item 1: ") as caught:
+            await read([item])
+        assert str(caught.value).isprintable()
+        assert "x y" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
