@@ -16,6 +16,7 @@ from classify_batch.spelling import suggest
 from classify_batch.streams.closing import closing
 
 _COLUMN_HINT = f"{COLUMN_HINT}, or the delimiter with --delimiter; {FORMAT_HINT}"
+_SURPLUS_HINT = 'quote a value that holds the delimiter: "…"'
 
 _Row = tuple[int, list[str]]
 """A row and the line on which it begins."""
@@ -42,11 +43,13 @@ async def read_table(
     """Rows under a header that names the reader's column. A fault is reported by the first line of its row."""
     name, column, carry, on_fault = reader.name, reader.column, reader.carry, reader.on_fault
     place: int | None = None
+    width = 0
     carried: dict[str, int] = {}
     async with closing(_read_rows(blocks, name, shape)) as stream:
         async for rows in stream:
             if place is None:
                 header = rows.pop(0)
+                width = len(header[1])
                 place = _find_column(header, name, column, _COLUMN_HINT)
                 carried = {each: _find_column(header, name, each, CARRY_HINT) for each in carry}
             try:
@@ -54,16 +57,26 @@ async def read_table(
                 valid = all_valid(file_ids)
             except IndexError:
                 valid = False
-            sound = rows if valid else list(_rows_of_right_width(rows, place, reader))
+            if valid and any(len(row) > width and _has_surplus(row, width) for _, row in rows):
+                valid = False
+            sound = rows if valid else list(_sound_rows(rows, place, width, reader))
             if carry:
                 yield rows_from_lines((_line_of_row(row, place, carried) for row in sound), name, on_fault)
             else:
                 yield file_ids if valid else [row[place] for _, row in sound]
 
 
-def _rows_of_right_width(rows: list[_Row], place: int, reader: ObjectReader) -> Iterator[_Row]:
+def _has_surplus(row: list[str], width: int) -> bool:
+    """Whether a row has cells under no column. Spreadsheets end rows with empty ones; any other means that a value was
+    cut at a delimiter, and that the cells behind it stand under other columns' names."""
+    return any(map(str.strip, row[width:]))
+
+
+def _sound_rows(rows: list[_Row], place: int, width: int, reader: ObjectReader) -> Iterator[_Row]:
     for line, row in rows:
-        if (fault := check_file_id(reader.name, line, "".join(row[place : place + 1]))) is not None:
+        if _has_surplus(row, width):
+            reader.on_fault(reader.make_fault(line, f"{len(row)} cells under a header of {width}", _SURPLUS_HINT))
+        elif (fault := check_file_id(reader.name, line, "".join(row[place : place + 1]))) is not None:
             reader.on_fault(fault)
         else:
             yield line, row

@@ -17,6 +17,7 @@ from classify_batch.inputs.formats.json_lines import read_json_lines
 from classify_batch.inputs.formats.objects import ObjectReader
 from classify_batch.inputs.formats.plain_lines import read_plain_lines
 from classify_batch.inputs.formats.table import read_table
+from classify_batch.inputs.ids import Fault
 from classify_batch.inputs.open import InputOptions, open_source
 from classify_batch.inputs.reading import Reading
 from classify_batch.streams import blocks
@@ -180,6 +181,27 @@ async def test_csv_takes_the_named_column(tmp_path: Path) -> None:
 async def test_faults_of_csv_name_the_first_line_of_their_row(tmp_path: Path, data: str | bytes, message: str) -> None:
     """Lines are counted in the file, not in rows: an editor finds them."""
     assert message in str(await fault(tmp_path / "ids.csv", data))
+
+
+@pytest.mark.parametrize("column", ["file_id", "name"])
+async def test_a_row_with_more_cells_than_its_header_is_a_fault(tmp_path: Path, column: str) -> None:
+    """A delimiter in a value that isn't quoted moves all that follows under other columns: nothing of it is taken."""
+    data = 'name,file_id,n\nx,b,"1\n2"\nDoe,John,a1,7\n'
+    error = await fault(tmp_path / "ids.csv", data, column=column)
+    assert "ids.csv, line 4: 4 cells under a header of 3" in str(error)
+    assert "quote a value that holds the delimiter" in error.hint
+
+
+async def test_rows_of_other_lengths_are_judged_by_what_is_in_them(tmp_path: Path) -> None:
+    """Empty cells at a row's end are normal in spreadsheets, and so are rows that end early."""
+    data = "file_id,path,n\na,x,1,,\nb, \nc,y,2, ,\n"
+    assert await read(tmp_path / "ids.csv", data) == ["a", "b", "c"]
+    (tmp_path / "ids.csv").write_text(data + "d,Doe, John.pdf,7\n")
+    faults: list[Fault] = []
+    options = InputOptions(carry=["n"], on_fault=faults.append)
+    rows = [row async for batch in open_source(tmp_path / "ids.csv", options) for row in batch]
+    assert rows == ['a\t{"n":"1"}', 'b\t{"n":null}', 'c\t{"n":"2"}']
+    assert [(each.place, each.what) for each in faults] == [("line 5", "4 cells under a header of 3")]
 
 
 # --- All of them ----------------------------------------------------------------------------------------------
