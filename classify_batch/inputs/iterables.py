@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from itertools import islice
+from time import monotonic
 from typing import Any
 
 from anyio.lowlevel import checkpoint
@@ -15,6 +16,8 @@ from classify_batch.streams.closing import closing
 
 NAME = "the given file IDs"
 BATCH_IDS = 4096
+BATCH_S = 0.1
+"""So long a batch of an iterable may take, and then one item more."""
 
 Item = str | Mapping[str, Any]
 """A file ID, or a mapping that has one under `file_id`, or under the column that the caller names."""
@@ -37,11 +40,28 @@ def refuse_no_list(values: object, column: str) -> None:
 async def from_iterable(values: Iterable[Item], reader: ObjectReader) -> AsyncIterator[list[str]]:
     """A source over any iterable: a list, a generator, a database cursor, a column of pandas or NumPy."""
     rest = iter(values)
+    take = _take_at_once if type(values) in (list, tuple) else _take_while_quick
     first = 1
-    while batch := list(islice(rest, BATCH_IDS)):
+    while batch := take(rest):
         yield read_items(batch, first, reader)
         first += len(batch)
         await checkpoint()
+
+
+def _take_at_once(rest: Iterator[Item]) -> list[Item]:
+    return list(islice(rest, BATCH_IDS))
+
+
+def _take_while_quick(rest: Iterator[Item]) -> list[Item]:
+    """The next items. A generator that waits for each of them blocks the event loop, and with it Ctrl-C and timeouts:
+    then a batch is what came in its time."""
+    until_s = monotonic() + BATCH_S
+    batch = []
+    for value in islice(rest, BATCH_IDS):
+        batch.append(value)
+        if monotonic() >= until_s:
+            break
+    return batch
 
 
 async def from_async_iterable(values: AsyncIterable[Item], reader: ObjectReader) -> AsyncIterator[list[str]]:

@@ -255,6 +255,41 @@ def test_ctrl_c_in_run_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert manifest["jobs"] >= 1
 
 
+SLOWLY_GIVEN = """
+import sys, time
+from classify_batch import Settings, run
+
+def file_ids():
+    print("asked", flush=True)
+    for number in range(25):
+        time.sleep(1)
+        yield f"file-{number}"
+
+settings = Settings(api={"base_url": "sandbox"}, job={"rules": [{"type": "a", "description": "any text at all"}]})
+try:
+    run(settings, file_ids(), sys.argv[1])
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_does_not_wait_for_a_slow_generator(tmp_path: Path) -> None:
+    """A generator that takes its time for each file ID is left within 4 s, too, and no job was created."""
+    (tmp_path / "script.py").write_text(SLOWLY_GIVEN)
+    words = [sys.executable, str(tmp_path / "script.py"), str(tmp_path / "run")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "asked\n"
+        process.send_signal(signal.SIGINT)
+        sent_s = time.monotonic()
+        told, errors = process.communicate(timeout=60)
+    assert time.monotonic() - sent_s < 4
+    assert told == "interrupted\n"
+    assert "Traceback" not in errors
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
 def test_observers_are_given_every_event(tmp_path: Path) -> None:
     """Every job, and every file's end; one that fails doesn't reach the run."""
 

@@ -14,6 +14,7 @@ from uuid import UUID
 import pytest
 
 from classify_batch.errors import SourceError
+from classify_batch.inputs import iterables
 from classify_batch.inputs.iterables import BATCH_IDS, Item
 from classify_batch.inputs.open import (
     InputOptions,
@@ -78,7 +79,24 @@ async def test_nothing_is_taken_before_it_is_asked_for() -> None:
     async with closing(open_source(endless())) as source:
         assert taken == 0
         await anext(source)
-        assert taken == BATCH_IDS
+        assert 0 < taken <= BATCH_IDS
+
+
+async def test_a_slow_generator_gives_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop, which hears of Ctrl-C, waits for one batch: it ends by the clock, and loses no item."""
+    now_s = 0.0
+
+    def slow() -> Iterator[str]:
+        nonlocal now_s
+        for number in range(40):
+            now_s += iterables.BATCH_S / 3 if number < 30 else 10 * iterables.BATCH_S
+            yield f"f{number}"
+
+    monkeypatch.setattr(iterables, "monotonic", lambda: now_s)
+    sizes = [len(batch) async for batch in open_source(slow())]
+    assert sum(sizes) == 40
+    assert max(sizes) <= 4
+    assert sizes[-9:] == [1] * 9
 
 
 @pytest.mark.parametrize("spec", [[], iter(())])
