@@ -81,7 +81,9 @@ class Distinct:
         limits: Limits,
         known: Known | None,
         on_further: OnFurther | None = None,
+        name: str | None = None,
     ) -> None:
+        self._name = name
         self._on_further = on_further
         self._batches = batches
         self._directory = directory
@@ -131,7 +133,8 @@ class Distinct:
             keys = file_keys(file_ids)
             asked = set(keys)
             carries = file_ids is not rows
-            merged = merge_rows(keys, rows, self._on_further) if carries and len(asked) < len(keys) else {}
+            repeats = carries and len(asked) < len(keys)
+            merged = merge_rows(keys, rows, self._on_further, self._name) if repeats else {}
             known: Collection[str] = ()
             if self._known is not None:
                 # Reversed: of equal keys the first one is written last, and stays.
@@ -205,6 +208,7 @@ def distinct(
     limits: Limits = LIMITS,
     known: Known | None = None,
     on_further: OnFurther | None = None,
+    name: str | None = None,
 ) -> Distinct:
     """The same IDs, each where it appears first.
 
@@ -213,12 +217,13 @@ def distinct(
         directory: where temporary files go that outgrow memory (twice the input's size); None is the system's own
             place for them.
         known: IDs that are left out.
-        on_further: see merge_rows.
+        on_further, name: see merge_rows.
 
     Raises:
+        SourceError: the rows of an ID carry more than may go with one.
         StoreError: the temporary files can't be written.
     """
-    return Distinct(batches, directory, limits, known, on_further)
+    return Distinct(batches, directory, limits, known, on_further, name)
 
 
 def _spellings_left_out(keys: Sequence[str], file_ids: Sequence[str]) -> dict[str, str]:

@@ -27,6 +27,8 @@ from classify_batch.streams.closing import closing
 STDIN = "-"
 STDIN_NAME = "stdin"
 PROJECT = project.NAME
+_NAMES_MAX = 3
+"""So many of several inputs are named in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,20 @@ def is_read_once(spec: SourceSpec) -> bool:
         return False  # whoever reads it says what is wrong with it
 
 
+def name_of(spec: SourceSpec) -> str:
+    """How messages name an input. Raises SourceError where `open_source` does."""
+    if isinstance(spec, SeveralSources):
+        names = [name_of(each) for each in spec.specs[:_NAMES_MAX]]
+        return ", ".join(names) + (", …" if len(spec.specs) > _NAMES_MAX else "")
+    if not isinstance(spec, str | PathLike):
+        return iterables.NAME
+    if spec in (PROJECT, STDIN):
+        return PROJECT if spec == PROJECT else STDIN_NAME
+    url = _object_of(spec)
+    shown = str(Path(spec)) if url is None else str(url)
+    return shown if shown.isprintable() else repr(shown)
+
+
 def _open_spec(spec: SourceSpec, options: InputOptions) -> tuple[AsyncIterator[Sequence[str]], str]:
     column, carry, on_fault = options.reading.column, options.carry, options.on_fault
     if isinstance(spec, str) and spec == PROJECT:
@@ -149,7 +165,7 @@ def _open_spec(spec: SourceSpec, options: InputOptions) -> tuple[AsyncIterator[S
         reader = ObjectReader(PROJECT, id_column, carry, on_fault, "item", True, project.OPTIONAL_COLUMNS)
         return project.from_project(options.pages, reader), PROJECT
     if (folder := folder_of(spec)) is not None:
-        name = str(folder) if str(folder).isprintable() else repr(str(folder))
+        name = name_of(folder)
         carried = tuple(each for each in carry if each == PATH_COLUMN)
         return from_folder(folder, options.folder, ObjectReader(name, carry=carried, on_fault=on_fault)), name
     if isinstance(spec, str | PathLike):
@@ -165,9 +181,7 @@ def _open_spec(spec: SourceSpec, options: InputOptions) -> tuple[AsyncIterator[S
 
 def _open_text(spec: str | PathLike[str], options: InputOptions) -> tuple[AsyncIterator[Sequence[str]], str]:
     url = _object_of(spec)
-    path = Path(spec)
-    shown = str(path) if url is None else str(url)
-    name = STDIN_NAME if spec == STDIN else shown if shown.isprintable() else repr(shown)
+    path, name = Path(spec), name_of(spec)
     asked = options.reading if options.planned is None else options.planned.reading_of(name, options.reading)
     reader = ObjectReader(name, asked.id_column, options.carry, options.on_fault)
     if spec == STDIN:

@@ -98,10 +98,14 @@ def columns_of(rows: Sequence[str]) -> tuple[dict[str, list[Any]], dict[str, lis
     return {column: [columns[column] for columns in first] for column in first[0]}, further
 
 
-def merge_rows(keys: Sequence[str], rows: Sequence[str], on_further: OnFurther | None = None) -> dict[str, str]:
+def merge_rows(
+    keys: Sequence[str], rows: Sequence[str], on_further: OnFurther | None = None, name: str | None = None
+) -> dict[str, str]:
     """One row for each key that comes more than once: with the spelling that came first, and all that is carried.
 
-    `on_further`: is called with what doesn't fit, which the row then only counts.
+    Args:
+        on_further: is called with what doesn't fit, which the row then only counts.
+        name: of the input, for messages.
 
     Raises:
         SourceError: it is more than what may go with one file ID, and nobody takes the rest.
@@ -109,10 +113,10 @@ def merge_rows(keys: Sequence[str], rows: Sequence[str], on_further: OnFurther |
     by_key: dict[str, list[str]] = {}
     for key, row in zip(keys, rows, strict=True):
         by_key.setdefault(key, []).append(row)
-    return {key: _merge_row(several, on_further) for key, several in by_key.items() if len(several) > 1}
+    return {key: _merge_row(several, on_further, name) for key, several in by_key.items() if len(several) > 1}
 
 
-def _merge_row(rows: Sequence[str], on_further: OnFurther | None) -> str:
+def _merge_row(rows: Sequence[str], on_further: OnFurther | None, name: str | None) -> str:
     file_id = rows[0].partition(_TAB)[0]
     objects = carried_of(rows) or []
     merged = ",".join(objects)
@@ -121,8 +125,9 @@ def _merge_row(rows: Sequence[str], on_further: OnFurther | None) -> str:
         on_further(file_id, objects[fits:])
         merged = ",".join([*objects[:fits], f'{{"{FURTHER_PATHS}":{len(objects) - fits}}}'])
     if len(merged) > CARRIED_BYTES_MAX:
+        where = "" if name is None else f"{name}: "
         raise SourceError(
-            f"file ID {file_id} comes {len(rows):,} times, and carries {len(merged):,} bytes in all; "
+            f"{where}file ID {file_id} comes {len(rows):,} times, and carries {len(merged):,} bytes in all; "
             f"{CARRIED_BYTES_MAX:,} are the most",
             hint="carry less, or leave the repetitions out",
         )

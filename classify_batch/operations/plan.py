@@ -14,6 +14,7 @@ from classify_batch.inputs.open import (
     InputOptions,
     is_read_once,
     is_repeatable,
+    name_of,
     needs_project,
     open_source,
 )
@@ -106,6 +107,7 @@ async def plan_new_run(resources: RunResources, store: RunStore, request: RunReq
             triage=settings.triage,
             directory=place.folder,
             on_further=None if folder is None else further.add_paths,
+            name=name_of(file_ids),
         )
         await further.write_file(store)
     shards, count = None, request.shards

@@ -111,6 +111,27 @@ def test_lines_that_can_not_be_carried_are_named_by_number(folder: Path) -> None
     assert not (folder / "run").exists()
 
 
+def test_repeated_ids_that_carry_too_much_together_are_found(folder: Path) -> None:
+    """Each line fits, and all that come with the ID don't: `check` says of it what `plan` says, and names the input."""
+    lines = [json.dumps({"file_id": "b", "p": letter * 9_000}) for letter in "xyz"]
+    (folder / "i.jsonl").write_text("\n".join(lines))
+    report = check(folder, "job.toml", "i.jsonl", "--carry", "p")
+    found = finding(report, "input")
+    assert found["severity"] == "error"
+    words = "i.jsonl: file ID b comes 3 times, and carries 27,026 bytes in all; 16,384 are the most"
+    assert words in found["message"]
+    (folder / "a.txt").write_text('{"file_id": "a", "p": 1}')
+    inputs = ("--input", folder / "a.txt", "--input", folder / "i.jsonl")
+    done = command("plan", folder / "job.toml", *inputs, "--run-dir", folder / "run", "--carry", "p")
+    assert (done.returncode, f"{folder / 'a.txt'}, {folder / words}" in done.stderr) == (2, True)
+    done = command("check", folder / "job.toml", *inputs, "--carry", "p", "--json")
+    assert done.returncode == 2
+    assert words in done.stdout
+    (folder / "i.jsonl").write_text(lines[0])
+    report = check(folder, "job.toml", "i.jsonl", "--carry", "p", status=0)
+    assert "input" not in {each["code"] for each in report["findings"]}
+
+
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [

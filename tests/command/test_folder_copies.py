@@ -29,6 +29,7 @@ def test_thousands_of_copies_have_one_answer_and_all_their_paths(place: Path, ve
         configure(place, server, version)
         command(*run_words(), folder=place, status=0)
         assert asked(server)["files_billed"] == 3
+        assert "are the most" not in command("check", "c.toml", "--input", "inbox", folder=place, status=0).stdout
         command(*run_words("again", "--reuse", "runs/today"), folder=place, status=0)
         assert asked(server)["files_billed"] == 3
     for name in ("today", "again"):
@@ -69,3 +70,4 @@ def test_a_file_of_a_list_that_comes_too_often_is_still_an_error(tmp_path: Path)
         (tmp_path / "ids.csv").write_text("file_id,path\n" + rows)
         words = ["plan", "c.toml", "--input", "ids.csv", "--carry", "path", "--run-dir", "runs/x"]
         assert "are the most" in command(*words, folder=tmp_path, status=2).stderr
+        assert "are the most" in command("check", *words[1:-2], folder=tmp_path, status=2).stdout

@@ -20,7 +20,7 @@ from classify_batch.engine.planner import cut_into_chunks
 from classify_batch.errors import INPUT_ERRORS, ApiError, ExitStatus, SettingsError
 from classify_batch.inputs.dedupe import distinct
 from classify_batch.inputs.folder import FolderOptions, FolderScan
-from classify_batch.inputs.open import InputOptions, SourceSpec, folder_of, needs_project, open_source
+from classify_batch.inputs.open import InputOptions, SourceSpec, folder_of, name_of, needs_project, open_source
 from classify_batch.inputs.reading import Reading
 from classify_batch.inputs.rows import file_ids_of_rows
 from classify_batch.limits.retry import retry_transient
@@ -272,7 +272,9 @@ class InputReader:
         )
         pages = partial(self._list_project_files, whole=options.wants_columns)
         batches = open_source(file_ids, replace(options, pages=pages))
-        unique = distinct(self._count_ids(batches))
+        # A folder's documents may have any number of paths: a run keeps those that don't fit in a file of its own.
+        on_further = None if self._folder is None else lambda _file_id, _objects: None
+        unique = distinct(self._count_rows(batches), on_further=on_further, name=name_of(file_ids))
         async with anyio.create_task_group() as tasks:
             # A buffer of no items: reading waits for the lookups, so memory stays flat.
             give, take = anyio.create_memory_object_stream[NumberedIds]()
@@ -288,10 +290,10 @@ class InputReader:
                 async for chunk in chunks:
                     if self.files is None:
                         self._begin_lookups(unique.duplicates)
-                    file_ids = self._parse_jobs.add_file_ids(first, chunk)
-                    self._odd.add_file_ids(first, file_ids)
-                    if file_ids and self._folder is None:  # the project doesn't know a document by its content's hash
-                        await give.send((first, file_ids))
+                    in_project = self._parse_jobs.add_file_ids(first, file_ids_of_rows(chunk))
+                    self._odd.add_file_ids(first, in_project)
+                    if in_project and self._folder is None:  # the project doesn't know a document by its content's hash
+                        await give.send((first, in_project))
                     first += len(chunk)
         self._collect_findings(unique.duplicates, unique.examples)
 
@@ -314,7 +316,7 @@ class InputReader:
         read = files.read_objects if whole else files.read_page
         return await retry_transient(partial(read, token), calls_max=CALLS_MAX)
 
-    async def _count_ids(self, batches: AsyncIterator[Sequence[str]]) -> AsyncIterator[Sequence[str]]:
+    async def _count_rows(self, batches: AsyncIterator[Sequence[str]]) -> AsyncIterator[Sequence[str]]:
         async with closing(batches) as stream:
             async for batch in stream:
                 file_ids = file_ids_of_rows(batch)
@@ -322,7 +324,7 @@ class InputReader:
                 self._id_bytes += sum(map(len, file_ids))
                 if file_ids is not batch:
                     self._row_bytes += sum(map(len, batch))
-                yield file_ids  # the carried values were read by now, and their errors reported
+                yield batch
 
     def _begin_lookups(self, duplicates: int) -> None:
         """Sets what is known once all of the input was read: the size of the plan, and how long it takes."""

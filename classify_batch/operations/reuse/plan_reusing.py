@@ -63,6 +63,7 @@ async def plan_reusing(
     directory: Path | None = None,
     limits: Limits | None = None,
     on_further: OnFurther | None = None,
+    name: str | None = None,
 ) -> ReusingPlan:
     """Writes plan.jsonl, and before it results.jsonl, if there is something to reuse.
 
@@ -72,8 +73,10 @@ async def plan_reusing(
         directory: where temporary files go: up to five times the input's size, or six times if it spells IDs
             differently than the earlier runs.
         on_further: is called with what a file carries beyond what fits; None: that is an error.
+        name: of the input, for that error.
 
     Raises:
+        SourceError: a file carries more than fits, and nobody takes the rest.
         DamagedError: a run's results are not as they were written.
         StoreError: the disk refuses a write.
     """
@@ -81,7 +84,7 @@ async def plan_reusing(
         limits = _LIMITS if runs else LIMITS
     with KnownFiles(directory, limits) as known, Spool(directory, limits) as copied_rows:
         await known.read_runs(runs)
-        new = distinct(batches, directory=directory, limits=limits, known=known, on_further=on_further)
+        new = distinct(batches, directory=directory, limits=limits, known=known, on_further=on_further, name=name)
         async with closing(new) as new_batches:
             first = await anext(new_batches, list[str]())  # by now all of the input was read, and compared with `known`
             reused = None

@@ -22,6 +22,7 @@ from classify_batch.inputs.open import (
     SourceSpec,
     is_read_once,
     is_repeatable,
+    name_of,
     needs_project,
     open_source,
 )
@@ -97,6 +98,15 @@ async def test_a_slow_generator_gives_small_batches(monkeypatch: pytest.MonkeyPa
     assert sum(sizes) == 40
     assert max(sizes) <= 4
     assert sizes[-9:] == [1] * 9
+
+
+async def test_an_input_has_a_name_for_messages() -> None:
+    """As it was given, without control characters; of many the first few."""
+    specs: list[SourceSpec] = ["a.csv", Path("x/b"), "a\x1b", "-", "project:", ["a"], counted(1), "s3://bucket/key"]
+    names = ["a.csv", "x/b", r"'a\x1b'", "stdin", "project:", *["the given file IDs"] * 2, "s3://bucket/key"]
+    assert list(map(name_of, specs)) == names
+    assert name_of(SeveralSources(("a", Path("b"), "-"))) == "a, b, stdin"
+    assert name_of(SeveralSources(("a", "b", "c", "d"))) == "a, b, c, …"
 
 
 @pytest.mark.parametrize("spec", [[], iter(())])
