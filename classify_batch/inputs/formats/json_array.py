@@ -44,7 +44,7 @@ async def read_json_array(blocks: AsyncIterator[bytes], reader: ObjectReader) ->
             yield _read_batch(values, first, reader)
             await checkpoint()
     if not array.ended:
-        raise _item_error(reader, array.items + 1, "the array ends in the middle")
+        raise _item_error(reader, array.items + 1, array.find_bad_json() or "the array ends in the middle")
 
 
 def _read_batch(values: list[Any], first: int, reader: ObjectReader) -> list[str]:
@@ -66,6 +66,7 @@ class _ArrayParser:
         self._text = ""
         self._begun = False
         self._may_end = True
+        self._line = 1
         self.items = 0
         self.ended = False
 
@@ -80,11 +81,33 @@ class _ArrayParser:
             self.items += len(value)
         if self.ended and self._text[at:].strip(" \t\r\n"):
             raise _item_error(self._reader, self.items + 1, "something stands behind the array's end")
+        self._line += self._text.count("\n", 0, at)
         self._text = self._text[at:]
         if len(self._text) > LINE_BYTES_MAX:
-            what = f"{shorten(self._text)} is not JSON, or longer than {LINE_BYTES_MAX} bytes"
-            raise _item_error(self._reader, self.items + 1, what)
+            too_long = f"{shorten(self._text)} is not JSON, or longer than {LINE_BYTES_MAX} bytes"
+            raise _item_error(self._reader, self.items + 1, self.find_bad_json() or too_long)
         return values
+
+    def find_bad_json(self) -> str | None:
+        """What in the next item isn't JSON, whatever comes behind it; None where the text is only too short."""
+        begin = _skip_blanks(self._text, 0)
+        try:
+            _decode_value(self._text, begin)
+        except json.JSONDecodeError as error:
+            reason, at = error.msg, error.pos
+        except ValueError as error:  # a number of thousands of digits
+            reason, at = str(error).partition(";")[0], begin
+        except RecursionError:
+            reason, at = "nested too deeply", begin
+        else:
+            return None
+        if at >= len(self._text.rstrip()):
+            return None
+        place = f"line {self._line + self._text.count(chr(10), 0, at)}: {shorten(self._text[at:])}"
+        if reason.startswith("Unterminated string"):
+            return f"a string without an end begins on {place}"
+        reason = reason.removesuffix(" at")
+        return f"not JSON on {place}: {reason[:1].lower()}{reason[1:]}"
 
     def _find_begin(self) -> int:
         at = _skip_blanks(self._text, 1 if self._text.startswith(_BYTE_ORDER_MARK) else 0)

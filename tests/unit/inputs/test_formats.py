@@ -151,6 +151,40 @@ async def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> Non
     assert taken <= lines.LINE_BYTES_MAX + blocks.BLOCK_BYTES
 
 
+# --- JSON arrays ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ('["a1",\n a2, "a3"]', "item 2: not JSON on line 2: 'a2, \"a3\"]': expecting value"),
+        (
+            '[{"file_id": "a"},\n{"file_id": "b",\n{"file_id": "c"}]',
+            'item 2: not JSON on line 3: \'{"file_id": "c"}]\': ',
+        ),
+        ('[{"file_id": "a"', "item 1: the array ends in the middle"),
+        ('[{"file_id": "a"]', "item 1: not JSON on line 1: ']': expecting ',' delimiter"),
+        ('["a1",\n\n"a\t2"]', "item 2: not JSON on line 3: '\\t2\"]': invalid control character"),
+        ('["a1", // c\n"a2"]', "item 2: not JSON on line 1: '// c\\n\"a2\"]': expecting value"),
+        ("[" + "9" * 5_000 + "]", "…': exceeds the limit (4300 digits) for integer string conversion"),
+        ('["a1",\n"a2, "a3]', "item 2: '\"a2, \"a3]': no comma behind an item"),
+        ('["a1",\n"a2]', "item 2: a string without an end begins on line 2: '\"a2]'"),
+        ('["a1",\n"' + "x" * (1 << 21), "item 2: a string without an end begins on line 2: '\"xxx"),
+        ('["a1",\na2,' + '"x",' * (1 << 19), 'item 2: not JSON on line 2: \'a2,"x"'),
+        ('["a1",\n{' + '"x":"y",' * (1 << 18), "is not JSON, or longer than"),
+        ('["a1", "a2",\n', "item 3: the array ends in the middle"),
+        ('["a1", "a2",', "item 3: the array ends in the middle"),
+        ('["a1", "a2"', "item 2: the array ends in the middle"),
+        ("[", "item 1: the array ends in the middle"),
+    ],
+)
+async def test_what_of_an_array_is_not_json_is_told_with_its_line(tmp_path: Path, data: str, message: str) -> None:
+    """A whole file with a bad item isn't cut off: its line, its text and the decoder's reason find the mistake."""
+    error = await fault(tmp_path / "ids.json", data)
+    assert message in str(error)
+    assert len(str(error)) < 300 + len(str(tmp_path))
+
+
 # --- CSV ------------------------------------------------------------------------------------------------------
 
 
