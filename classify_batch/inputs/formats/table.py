@@ -16,6 +16,7 @@ from classify_batch.spelling import suggest
 from classify_batch.streams.closing import closing
 
 _COLUMN_HINT = f"{COLUMN_HINT}, or the delimiter with --delimiter; {FORMAT_HINT}"
+_UNCLOSED_HINT = 'is a quote opened and never closed? A value is quoted as "…", and a quote inside it as ""'
 _SURPLUS_HINT = 'quote a value that holds the delimiter: "…"'
 
 _Row = tuple[int, list[str]]
@@ -100,10 +101,7 @@ async def _read_rows(blocks: AsyncIterator[bytes], name: str, shape: TableShape)
             rows, used = _parse_rows(lines, line, name, shape.delimiter, last=False)
             waiting, line = lines[used:], line + used
             if sum(map(len, waiting)) > LINE_BYTES_MAX:
-                raise SourceError(
-                    f"{name}, line {line}: a row longer than {LINE_BYTES_MAX} bytes",
-                    hint="is a quote opened and never closed?",
-                )
+                raise _long_row_error(name, line)
             if rows:
                 yield rows
     if waiting:
@@ -117,6 +115,10 @@ def _parse_rows(lines: list[str], first: int, name: str, delimiter: str, *, last
     """
     rows: list[_Row] = []
     used = 0
+    # The library's bound is one for the whole process, and 128 KiB at first. It is raised here each time, since the
+    # calling program may set it, too, and never lowered below what that program needs.
+    if csv.field_size_limit() < LINE_BYTES_MAX:
+        csv.field_size_limit(LINE_BYTES_MAX)
     reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, strict=True)
     try:
         for row in reader:
@@ -124,12 +126,16 @@ def _parse_rows(lines: list[str], first: int, name: str, delimiter: str, *, last
                 rows.append((first + used, row))
             used = reader.line_num
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise _long_row_error(name, first + used) from None
         if last or reader.line_num < len(lines):
-            raise SourceError(
-                f"{name}, line {first + used}: not CSV: {error}",
-                hint='quote a value as "…", and a quote inside it as ""',
-            ) from None
+            hint = _UNCLOSED_HINT if last else 'quote a value as "…", and a quote inside it as ""'
+            raise SourceError(f"{name}, line {first + used}: not CSV: {error}", hint=hint) from None
     return rows, used
+
+
+def _long_row_error(name: str, line: int) -> SourceError:
+    return SourceError(f"{name}, line {line}: a row longer than {LINE_BYTES_MAX} bytes", hint=_UNCLOSED_HINT)
 
 
 def _find_column(header: _Row, name: str, column: str, hint: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -206,7 +207,8 @@ async def test_csv_takes_the_named_column(tmp_path: Path) -> None:
         ("n,file_id\nx,a\nx,\n", "line 3: an empty file ID"),
         ('n,file_id\nx,a\n"x,b\ny,c\n', "line 3: not CSV: unexpected end of data"),
         ('n,file_id\nx,a\n"x"y,b\ny,c\n', "line 3: not CSV: "),
-        ('n,file_id\n"' + "x\n" * 200_000, "line 2: not CSV: field larger than field limit"),
+        ('n,file_id\n"' + "x\n" * 200_000, "line 2: not CSV: unexpected end of data"),
+        ('n,file_id\nx,a\n"' + "x\n" * 600_000, "line 3: a row longer than 1048576 bytes"),
         ("file_id\n", "holds no file IDs"),
         ("", "holds no file IDs"),
         (b"file_id\n\xe9\n", "line 2: not UTF-8"),
@@ -215,6 +217,26 @@ async def test_csv_takes_the_named_column(tmp_path: Path) -> None:
 async def test_faults_of_csv_name_the_first_line_of_their_row(tmp_path: Path, data: str | bytes, message: str) -> None:
     """Lines are counted in the file, not in rows: an editor finds them."""
     assert message in str(await fault(tmp_path / "ids.csv", data))
+
+
+@pytest.mark.parametrize("rows", ["x\n", "x,a\n" * 40_000, "x" * 99 + "\n" * 999_999])
+async def test_a_quote_without_an_end_is_named_as_such(tmp_path: Path, rows: str) -> None:
+    """However much is behind it."""
+    error = await fault(tmp_path / "ids.csv", f'n,file_id\nx,a\n"{rows}')
+    assert "ids.csv, line 3: " in str(error)
+    assert "is a quote opened and never closed?" in error.hint
+
+
+async def test_a_cell_may_be_as_long_as_a_line(tmp_path: Path) -> None:
+    """Texts stand in tables; the bound that a program has for its own tables is neither lowered nor in the way."""
+    before = csv.field_size_limit(1000)
+    try:
+        assert await read(tmp_path / "ids.csv", f'n,file_id\n"{"x y" * 300_000}",a\n') == ["a"]
+        csv.field_size_limit(1 << 22)
+        assert await read(tmp_path / "ids.csv", "n,file_id\nx,a\n") == ["a"]
+        assert csv.field_size_limit() == 1 << 22
+    finally:
+        csv.field_size_limit(before)
 
 
 @pytest.mark.parametrize("column", ["file_id", "name"])
