@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import AsyncIterator
 
 from classify_batch.errors import SourceError
@@ -17,6 +18,9 @@ _MARKS = (  # the longer first: UTF-32's begins like UTF-16's
     (b"\xff\xfe", "UTF-16-LE"),
     (b"\xfe\xff", "UTF-16-BE"),
 )
+
+_QUOTED_OR_LINE_END = re.compile(rb'(?:^|(?<=[,;|\t \xbf]))"[^"]*(?:""[^"]*)*(?P<end>"?)|\r*\n|\r+')
+"""A quote counts where a value begins, also behind a byte-order mark."""
 
 
 async def convert_to_utf8(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator[bytes]:
@@ -60,10 +64,33 @@ def find_encoding(head: bytes) -> str | None:
 
 
 async def to_newlines(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A text whose lines end at `\\r` alone, as old Macs and some exports write it, with newlines in their place."""
+    """A text whose first line ends at `\\r` alone, as old Macs and some exports write it, with newlines at the ends of
+    all lines. A newline inside quotes ends no line."""
     async with closing(blocks) as stream:
         peeked = Peeked(stream)
-        head = await peeked.peek_beginning(lambda held: b"\n" in held)
-        ends_at_return = b"\r" in head and b"\n" not in head
+        head = await peeked.peek_beginning(lambda held: _find_line_end(held) is not None)
+        line_end = _find_line_end(head)
+        if line_end is None:  # one line without an end, or a quote that is still open
+            line_end = b"\r" if b"\r" in head and b"\n" not in head else b"\n"
+        if line_end != b"\r":
+            async for block in peeked:
+                yield block
+            return
+        held = b""
         async for block in peeked:
-            yield block.replace(b"\r", b"\n") if ends_at_return else block
+            whole = (held + block).removesuffix(b"\r")  # a newline may follow it in the next block
+            held = (held + block)[len(whole) :]
+            yield whole.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        yield held.replace(b"\r", b"\n")
+
+
+def _find_line_end(head: bytes) -> bytes | None:
+    """What ends the first line of a text that begins so, `\\n` or `\\r`; None: that can't be seen yet."""
+    for found in _QUOTED_OR_LINE_END.finditer(head):
+        if found[0].endswith(b"\n") and found["end"] is None:
+            return b"\n"
+        if found["end"] is None:
+            return b"\r" if found.end() < len(head) else None  # a newline may follow
+        if not found["end"]:
+            return None  # the quote is still open
+    return None

@@ -131,12 +131,16 @@ def reason_not_a_file_id(value: object) -> tuple[str, str] | None:
         )
     if " " in value:
         return f"{shorten(value)} has a space in it", "one file ID on each line, and nothing beside it"
-    if not value.isprintable():
+    return None if value.isprintable() else _reason_not_printable(value)
+
+
+def _reason_not_printable(value: str) -> tuple[str, str]:
+    if "\r" in value:
         return (
-            f"{shorten(value)} has a character that can't be printed",
-            "remove it, or save the file as UTF-8",
+            f"{shorten(value)} has a carriage return in it",
+            "end all lines alike: at a newline, or at CR and newline",
         )
-    return None
+    return f"{shorten(value)} has a character that can't be printed", "remove it, or save the file as UTF-8"
 
 
 def _hint_not_a_string(value: object) -> str:

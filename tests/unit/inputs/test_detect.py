@@ -75,6 +75,41 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+RETURNS = {
+    "a quoted newline": 'file_id,name\r"a1","x\ny"\ra2,z\r',
+    "a quoted newline in the header": '\ufeff"na\nme, ""x""\n",file_id,name\r1,a1,"x\ny"\r2,a2,z',
+    "quoted line ends of Windows": 'file_id,name\ra1,"x\r\ny"\r\na2,z\r\r',
+    "a quote in a comment": '# 5 "inch\rfile_id,name\ra1,"x\ry"\ra2,z\r',
+    "objects": '{"file_id": "a1", "name": "x\\ny"}\r{"file_id": "a2", "name": "z"}\r',
+}
+
+
+@pytest.mark.parametrize("size", [1, 7, 9_999])
+@pytest.mark.parametrize("text", RETURNS)
+async def test_the_end_of_the_first_line_tells_what_ends_lines(text: str, size: int) -> None:
+    """Lines that end at a carriage return alone may hold newlines in quotes, wherever a block ends."""
+
+    async def blocks() -> AsyncIterator[bytes]:
+        data = RETURNS[text].encode()
+        for start in range(0, len(data), size):
+            yield data[start : start + size]
+
+    reader = ObjectReader("i.csv", carry=["name"])
+    batches = read_rows_of_any_format(blocks(), Reading(), reader, lambda _reading: None)
+    assert [row async for batch in batches for row in batch] == ['a1\t{"name":"x\\ny"}', 'a2\t{"name":"z"}']
+
+
+async def test_line_ends_of_two_kinds_are_read_or_named(tmp_path: Path) -> None:
+    """A carriage return that ends the first line ends others, too; one in the middle of a later line is an error."""
+    assert await read(written(tmp_path, "a1\ra2\na3\r\na4")) == ["a1", "a2", "a3", "a4"]
+    assert await read(written(tmp_path, "a1\r\r\na2\r\n")) == ["a1", "a2"]
+    assert await read(written(tmp_path, "a1\r")) == ["a1"]
+    for text in ("a1\na2\ra3\n", 'file_id\n"a2\r\na3"\n'):
+        with pytest.raises(SourceError, match=r"line 2: 'a2.*a3' has a carriage return in it") as caught:
+            await read(written(tmp_path, text))
+        assert "end all lines alike" in caught.value.hint
+
+
 @pytest.mark.parametrize("packed", PACKED)
 @pytest.mark.parametrize("text", TEXTS)
 async def test_the_content_tells_how_it_is_read(tmp_path: Path, text: str, packed: str) -> None:
