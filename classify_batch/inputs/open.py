@@ -17,7 +17,7 @@ from classify_batch.inputs import iterables, project
 from classify_batch.inputs.folder import PATH_COLUMN, FolderOptions, from_folder
 from classify_batch.inputs.formats.objects import ObjectReader
 from classify_batch.inputs.ids import Fault, OnFault, raise_fault
-from classify_batch.inputs.reading import OnReading, PlannedReadings, Reading
+from classify_batch.inputs.reading import NamedReading, OnReading, PlannedReadings, Reading
 from classify_batch.inputs.text import read_rows_of_any_format
 from classify_batch.object_store.read import read_object
 from classify_batch.object_store.url import ObjectUrl, is_object_url, parse_object_url, refuse_other_url
@@ -182,14 +182,26 @@ def _open_spec(spec: SourceSpec, options: InputOptions) -> tuple[AsyncIterator[S
 def _open_text(spec: str | PathLike[str], options: InputOptions) -> tuple[AsyncIterator[Sequence[str]], str]:
     url = _object_of(spec)
     path, name = Path(spec), name_of(spec)
-    asked = options.reading if options.planned is None else options.planned.reading_of(name, options.reading)
+    where = None if url is not None or spec == STDIN else _absolute(path)
+    asked = options.reading if options.planned is None else options.planned.reading_of(name, options.reading, where)
     reader = ObjectReader(name, asked.id_column, options.carry, options.on_fault)
+
+    def tell_reading(read: NamedReading) -> None:
+        options.on_reading(read._replace(path=where))
+
     if spec == STDIN:
-        return read_rows_of_any_format(read_stdin(), asked, reader, options.on_reading), name
+        return read_rows_of_any_format(read_stdin(), asked, reader, tell_reading), name
     if url is not None:
-        return read_rows_of_any_format(read_object(url), asked, reader, options.on_reading), name
+        return read_rows_of_any_format(read_object(url), asked, reader, tell_reading), name
     plain = None if is_read_once(path) else path
-    return read_rows_of_any_format(read_file(path), asked, reader, options.on_reading, plain), name
+    return read_rows_of_any_format(read_file(path), asked, reader, tell_reading, plain), name
+
+
+def _absolute(path: Path) -> str | None:
+    try:
+        return str(path.absolute())
+    except OSError:
+        return None  # the working directory is gone
 
 
 def _object_of(spec: str | PathLike[str]) -> ObjectUrl | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -101,18 +102,34 @@ def parse_reading(input_format: str | None, delimiter: str | None, column: str |
 
 
 class NamedReading(NamedTuple):
-    """How the input of this name was read."""
+    """How the input of this name was read.
+
+    Attributes:
+        path: where a file is, from the root; None: it is no file.
+    """
 
     name: str
     reading: Reading
+    path: str | None = None
 
     def to_stored(self) -> dict[str, object]:
         """An item of `inputs` in run.json."""
-        return {"source": self.name, **self.reading.to_stored()}
+        stored = {"source": self.name, **self.reading.to_stored()}
+        if self.path is None or self.path == self.name or not self.path.isprintable():  # bytes that are no text
+            return stored
+        return stored | {"path": self.path}
 
 
 OnReading = Callable[[NamedReading], object]
 """Hears how each input is read, as soon as that is known."""
+
+
+def _real_path(path: str) -> str | None:
+    """Which file it is, under whatever name; None for what can be none, or where the working directory is gone."""
+    try:
+        return os.path.realpath(path)
+    except (OSError, ValueError):
+        return None
 
 
 class PlannedReadings:
@@ -124,11 +141,24 @@ class PlannedReadings:
 
     def __init__(self, stored: Iterable[Mapping[str, object]] | None) -> None:
         self._by_suffix = stored is None
-        self._readings = {str(each.get("source")): Reading.from_stored(each) for each in stored or ()}
+        self._readings: dict[str, Reading] = {}
+        self._by_path: dict[str, Reading] = {}
+        for each in stored or ():
+            source, reading = str(each.get("source")), Reading.from_stored(each)
+            self._readings[source] = reading
+            # An older run kept the name alone, as it was given: it counts from the working directory.
+            if (path := _real_path(str(each.get("path", source)))) is not None:
+                self._by_path[path] = reading
 
-    def reading_of(self, name: str, asked: Reading) -> Reading:
-        """How an input is read: as the caller says, and otherwise as it was read before."""
+    def reading_of(self, name: str, asked: Reading, path: str | None = None) -> Reading:
+        """How an input is read: as the caller says, and otherwise as it was read before.
+
+        `path`: of a file, from the root: it is the same file under whatever name.
+        """
         if not self._by_suffix:
-            return asked.filled_from(self._readings.get(name, Reading()))
+            known = self._readings.get(name)
+            if known is None and path is not None:
+                known = self._by_path.get(_real_path(path) or "")
+            return asked.filled_from(known or Reading())
         planned = _BY_SUFFIX.get(PurePath(name).suffix.lower(), Format.LINES)
         return asked.filled_from(Reading(planned, "," if planned is Format.CSV else None))

@@ -184,6 +184,53 @@ async def test_several_sources_are_one_input_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_time
+async def test_a_planned_reading_is_that_of_the_file_under_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative or from the root, by a link, from another folder: it is read as it was planned. An older run kept the
+    name alone."""
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "a" / "q.csv").write_text("x\n")
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "q.csv")
+    monkeypatch.chdir(tmp_path / "a")
+    found: list[NamedReading] = []
+    assert await read("q.csv", reading=Reading(Format.LINES), on_reading=found.append) == ["x"]
+    stored = [each.to_stored() for each in found]
+    assert stored == [{"source": "q.csv", "format": "lines", "path": str(tmp_path / "a" / "q.csv")}]
+    absolute = str(tmp_path / "a" / "q.csv")
+    older = [{"source": "q.csv", "format": "lines"}]
+    for planned in (stored, older, [{"source": absolute, "format": "lines"}]):
+        for spec in ("q.csv", absolute, Path("../a/q.csv"), tmp_path / "link"):
+            assert await read(spec, planned=PlannedReadings(planned)) == ["x"]
+    monkeypatch.chdir(tmp_path / "b")
+    for spec in (absolute, "../a/q.csv", tmp_path / "link"):
+        assert await read(spec, planned=PlannedReadings(stored)) == ["x"]
+    (tmp_path / "b" / "other.csv").write_text("file_id\ny\n")
+    assert await read("other.csv", planned=PlannedReadings(stored)) == ["y"]
+
+
+@pytest.mark.real_time
+async def test_names_that_are_no_paths_are_no_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory that is gone, a name with a zero byte, or one that is no text."""
+    (tmp_path / "ids").write_text("a\n")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    planned = PlannedReadings([{"source": "x", "format": "csv"}])
+    assert await read(tmp_path / "ids", planned=planned) == ["a"]
+    for name in ("ids", "a\0"):
+        with pytest.raises(SourceError, match=r"ids|null byte"):
+            await read(name, planned=planned)
+    monkeypatch.chdir(tmp_path)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/i\xff"))
+    odd.write_text("a\n")
+    found: list[NamedReading] = []
+    assert await read(odd.name, on_reading=found.append) == ["a"]
+    assert "path" not in found[0].to_stored()
+
+
+@pytest.mark.real_time
 async def test_a_run_keeps_the_reading_it_was_planned_with(tmp_path: Path) -> None:
     """What was written down counts before the content, and an option before what was written down."""
     path = tmp_path / "ids.txt"
