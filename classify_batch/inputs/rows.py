@@ -59,20 +59,26 @@ class _UnfitError(ValueError):
 def _make_row(file_id: str, carried: Mapping[str, object]) -> str:
     try:
         encoded = _encode(carried)
-    except ValueError:
-        raise _UnfitError(
-            f"file ID {file_id} carries a number that JSON doesn't have (NaN or Infinity)", "write null in its place"
-        ) from None
-    except (TypeError, RecursionError) as error:
-        raise _UnfitError(
-            f"file ID {file_id} carries a value that JSON doesn't have ({error})", "give its str(), or a number"
-        ) from None
+    except (ValueError, TypeError, RecursionError) as error:
+        what, hint = _explain_unfit(str(error))
+        raise _UnfitError(f"file ID {file_id} carries {what}", hint) from None
     if len(encoded) > CARRIED_BYTES_MAX:
         raise _UnfitError(
             f"file ID {file_id} carries {len(encoded):,} bytes, and {CARRIED_BYTES_MAX:,} are the most",
             "carry a key by which the rest is found again",
         )
     return f"{file_id}{_TAB}{encoded}"
+
+
+def _explain_unfit(error: str) -> tuple[str, str]:
+    """What the encoder refuses with these words, and what to do about it: its errors have no other kinds."""
+    if error.startswith("Circular reference"):
+        return "a value that holds itself", "carry a key by which the rest is found again"
+    if error.startswith("Exceeds the limit"):
+        return f"a number too long to be written ({error.partition(';')[0]})", "give it as a text, such as hex(number)"
+    if error.startswith("Out of range float"):
+        return "a number that JSON doesn't have (NaN or Infinity)", "write null in its place"
+    return f"a value that JSON doesn't have ({error})", "give its str(), or a number"
 
 
 def file_ids_of_rows(rows: Sequence[str]) -> Sequence[str]:

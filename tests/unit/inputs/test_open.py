@@ -429,12 +429,28 @@ async def test_a_subclass_does_not_judge_itself(bad: str) -> None:
         assert "x y" not in str(caught.value)
 
 
+class float32:  # noqa: N801 - as NumPy's
+    """No number that JSON has."""
+
+
+CIRCLE: dict[str, Any] = {}
+CIRCLE["itself"] = CIRCLE
+
+
 @pytest.mark.parametrize(
     ("item", "message", "hint"),
     [
         ({"id": "a"}, "no column 'file_id'; there is 'id'", "--column"),
         ("a", "'a' is a file ID alone, and carries no 'path'", "every item is an object"),
         ({"file_id": "a", "path": object}, "carries a value that JSON doesn't have", "str()"),
+        (
+            {"file_id": "a", "path": float32()},
+            "carries a value that JSON doesn't have (Object of type float32",
+            "str()",
+        ),
+        ({"file_id": "a", "path": float("nan")}, "carries a number that JSON doesn't have (NaN or Infinity)", "null"),
+        ({"file_id": "a", "path": [CIRCLE]}, "file ID a carries a value that holds itself", "a key"),
+        ({"file_id": "a", "path": 10**6000}, "carries a number too long to be written (Exceeds the limit (43", "hex("),
         ({"file_id": UUID(int=7), "path": 1}, "is not a string", "str(id)"),
         (("a",), "('a',) is not a string", "str(id)"),
         (UUID(int=7), "is not a string", "str(id)"),
