@@ -41,10 +41,12 @@ class Detected:
     Attributes:
         reading: with a format, and for a table with its delimiter.
         lines_before: how many lines stand before a table's header.
+        spaced: whether a table's header has spaces behind its delimiters.
     """
 
     reading: Reading
     lines_before: int = 0
+    spaced: bool = False
 
 
 def is_enough(head: bytes) -> bool:
@@ -96,7 +98,8 @@ def _detect_table(number: int, line: str, name: str, asked: Reading, carry: Sequ
     # Before what looks like a mistake is refused: whoever names a column, or the file so, means a table.
     if is_header or by_name or asked.column is not None:
         suffixed = _TABLE_SUFFIXES.get(_format_suffix(name))
-        return Detected(Reading(Format.CSV, delimiter or suffixed or ",", asked.column), number - 1)
+        reading = Reading(Format.CSV, delimiter or suffixed or ",", asked.column)
+        return Detected(reading, number - 1, _is_spaced(line, reading, carry))
     if line.startswith(("[", "{", "<")) and (reason := reason_no_line_of_an_id(line)) is not None:
         raise SourceError(f"{name}, line {number}: {reason[0]}", hint=reason[1])
     if delimiter is not None:
@@ -147,12 +150,24 @@ def _find_delimiter(line: str, asked: Reading) -> str | None:
     return most if sizes[most] > 1 else None
 
 
-def split_cells(line: str, delimiter: str) -> list[str]:
-    """The cells of a line; the line itself where it is no row."""
+def split_cells(line: str, delimiter: str, *, keep_spaces: bool = False) -> list[str]:
+    """The cells of a line, without the spaces in front of them; the line itself where it is no row."""
     try:
-        return next(csv.reader([line], delimiter=delimiter, strict=False), [])
+        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=not keep_spaces, strict=False), [])
     except csv.Error:
         return [line]
+
+
+def _is_spaced(header: str, reading: Reading, carry: Sequence[str]) -> bool:
+    """Whether a header is written `name, file_id`: then the spaces belong to no name, and to no value below. Whoever
+    asks for a column by a space in front of its name means it so."""
+    behind_delimiters = split_cells(header, reading.delimiter or ",", keep_spaces=True)[1:]
+    asked_for = (reading.id_column, *carry)
+    return any(map(_begins_with_space, behind_delimiters)) and not any(map(_begins_with_space, asked_for))
+
+
+def _begins_with_space(cell: str) -> bool:
+    return cell.startswith(" ")
 
 
 def _format_suffix(name: str) -> str:

@@ -107,7 +107,8 @@ def _read_format(
     reading = detected.reading
     match reading.format:
         case Format.CSV:
-            return read_table(blocks, reader, TableShape(reading.delimiter or ",", detected.lines_before))
+            shape = TableShape(reading.delimiter or ",", detected.lines_before, detected.spaced)
+            return read_table(blocks, reader, shape)
         case Format.JSONL:
             return read_json_lines(blocks, reader)
         case Format.JSON:

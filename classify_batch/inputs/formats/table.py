@@ -30,10 +30,12 @@ class TableShape:
     Attributes:
         delimiter: one character.
         lines_before: how many lines stand before the header: comments, or Excel's `sep=`.
+        spaced: whether spaces behind a delimiter belong to no value.
     """
 
     delimiter: str = ","
     lines_before: int = 0
+    spaced: bool = False
 
 
 async def read_table(
@@ -98,17 +100,17 @@ async def _read_rows(blocks: AsyncIterator[bytes], name: str, shape: TableShape)
             if line <= shape.lines_before:
                 before = min(shape.lines_before - line + 1, len(lines))
                 lines, line = lines[before:], line + before
-            rows, used = _parse_rows(lines, line, name, shape.delimiter, last=False)
+            rows, used = _parse_rows(lines, line, name, shape, last=False)
             waiting, line = lines[used:], line + used
             if sum(map(len, waiting)) > LINE_BYTES_MAX:
                 raise _long_row_error(name, line)
             if rows:
                 yield rows
     if waiting:
-        _parse_rows(waiting, line, name, shape.delimiter, last=True)
+        _parse_rows(waiting, line, name, shape, last=True)
 
 
-def _parse_rows(lines: list[str], first: int, name: str, delimiter: str, *, last: bool) -> tuple[list[_Row], int]:
+def _parse_rows(lines: list[str], first: int, name: str, shape: TableShape, *, last: bool) -> tuple[list[_Row], int]:
     """The whole rows in `lines`, and how many of the lines they take up.
 
     An error at the very last line may only mean that the row goes on; it is raised when `last` says it can't.
@@ -119,7 +121,8 @@ def _parse_rows(lines: list[str], first: int, name: str, delimiter: str, *, last
     # calling program may set it, too, and never lowered below what that program needs.
     if csv.field_size_limit() < LINE_BYTES_MAX:
         csv.field_size_limit(LINE_BYTES_MAX)
-    reader = csv.reader((line + "\n" for line in lines), delimiter=delimiter, strict=True)
+    ended = (line + "\n" for line in lines)
+    reader = csv.reader(ended, delimiter=shape.delimiter, skipinitialspace=shape.spaced, strict=True)
     try:
         for row in reader:
             if row:

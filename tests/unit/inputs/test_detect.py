@@ -75,6 +75,30 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.parametrize("name", ["i", "i.csv"])
+async def test_spaces_behind_delimiters_belong_to_no_name_where_the_header_has_them(tmp_path: Path, name: str) -> None:
+    """`name, file_id` is written for people: the columns are found without the spaces, and the values are without."""
+    path = written(tmp_path, '# for people\nname, file_id, "n, m"\nx,  a, 1\n"y ""z""", "b", " 2"\nz,c\n', name)
+    assert await read(path) == ["a", "b", "c"]
+    carry = InputOptions(carry=["name", "n, m"])
+    assert await read(path, carry) == [
+        'a\t{"name":"x","n, m":"1"}',
+        'b\t{"name":"y \\"z\\"","n, m":" 2"}',
+        'c\t{"name":"z","n, m":null}',
+    ]
+    assert await read(written(tmp_path, "n; id\n1; a\n", name), InputOptions(Reading(column="id"))) == ["a"]
+
+
+async def test_spaces_in_values_and_in_names_that_are_asked_for_stay(tmp_path: Path) -> None:
+    """A header without such spaces says nothing of them, and a column may be named with its space."""
+    path = written(tmp_path, "file_id,name\na, x\n")
+    assert await read(path, InputOptions(carry=["name"])) == ['a\t{"name":" x"}']
+    path = written(tmp_path, "file_id, name\na, x\n")
+    assert await read(path, InputOptions(carry=[" name"])) == ['a\t{" name":" x"}']
+    path = written(tmp_path, "n, id\n1,a\n")
+    assert await read(path, InputOptions(Reading(column=" id"))) == ["a"]
+
+
 RETURNS = {
     "a quoted newline": 'file_id,name\r"a1","x\ny"\ra2,z\r',
     "a quoted newline in the header": '\ufeff"na\nme, ""x""\n",file_id,name\r1,a1,"x\ny"\r2,a2,z',
