@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import NamedTuple, Self
 
 from classify_batch.errors import UsageError
-from classify_batch.inputs.ids import COLUMN
+from classify_batch.inputs.ids import COLUMN, to_plain_string
 
 AUTO, TSV = "auto", "tsv"
 _DELIMITERS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|"}
@@ -83,6 +83,7 @@ class Reading:
 
 def parse_reading(input_format: str | None, delimiter: str | None, column: str | None) -> Reading:
     """What a caller says of an input. Raises UsageError for what no input can be."""
+    column, delimiter = to_plain_string(column), to_plain_string(delimiter)
     if input_format is not None and input_format not in FORMATS:
         raise UsageError(f"{input_format!r} is no format", hint=f"the formats are {', '.join(FORMATS)}")
     if column == "":

@@ -26,7 +26,7 @@ from classify_batch.inputs.open import (
     needs_project,
     open_source,
 )
-from classify_batch.inputs.reading import Format, NamedReading, PlannedReadings, Reading
+from classify_batch.inputs.reading import Format, NamedReading, PlannedReadings, Reading, parse_reading
 from classify_batch.streams.closing import closing
 
 pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
@@ -417,6 +417,12 @@ async def test_a_string_of_a_subclass_is_the_string_that_it_holds(value: str, ne
             assert set(map(type, found)) == {str}
     row = {"file_id": value, "path": value}
     assert await read([row], carry=["path"]) == ['ea\t{"path":"ea"}']
+
+
+async def test_a_column_of_a_subclass_is_kept_as_the_string_that_it_holds() -> None:
+    """run.json names the column by which a run is read again, and not a program's name for it."""
+    stored = parse_reading("csv", None, Name.A).to_stored()
+    assert stored == {"format": "csv", "column": "ea"}
 
 
 @pytest.mark.parametrize("bad", ["a b", "a\n", "x" * 201, ""])
