@@ -34,6 +34,8 @@ CALLS_MAX = 12
 REFUSALS_MAX = 2
 """A job that can't be cancelled for a moment (it begins just now) can be in the next."""
 
+RESUME_HINT = "`classify-batch resume DIR` goes on with the files that have no outcome"
+
 _ENDS_THE_RUN = frozenset({Verdict.KEY_REFUSED, Verdict.BLOCKED, Verdict.DOWN})
 
 ReportView = Callable[[JobView], None]
@@ -208,4 +210,4 @@ def describe_cancelled(snapshot: RunSnapshot) -> tuple[str, str]:
         reason += f"; of {creates:,} creates no job was found"
     if elsewhere:
         reason += f"; {elsewhere:,} jobs are other accounts', and were left alone"
-    return reason, "`classify-batch resume DIR` goes on with the files that have no outcome"
+    return reason, RESUME_HINT

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
 
 import anyio
 
-from classify_batch.engine.canceller import describe_cancelled
-from classify_batch.engine.shutdown import Shutdown, following
-from classify_batch.errors import ExitStatus, LockedError, RunDirectoryError, WorldError, the_cause
+from classify_batch.engine.canceller import RESUME_HINT, describe_cancelled
+from classify_batch.engine.shutdown import Shutdown, Stop, following
+from classify_batch.errors import ExitStatus, LockedError, WorldError, the_cause
 from classify_batch.operations.complete_run import claims_complete
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.own_task import run_in_own_task
@@ -27,12 +27,13 @@ from classify_batch.ports import Observer, RunPlace, RunStore
 from classify_batch.run_records import Holder
 from classify_batch.rundir.manifest_json import read_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
-from classify_batch.rundir.run_json import read_run_file
+from classify_batch.rundir.run_json import read_run_file, refuse_other_run
 from classify_batch.settings import Settings
 from classify_batch.store import Location, place_of
 from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, CancelState, RunState
 
 _POLL_EVERY_S = 0.1
+_CANCELLED = Stop("cancelled", ExitStatus.PERSON, RESUME_HINT)
 
 OnAsked = Callable[[Holder], None]
 """Is given the process that was asked, once it has written down that the run is cancelled."""
@@ -99,39 +100,73 @@ async def cancel_run(
         return await _cancel_one(place, settings, shutdown, on_asked, on_progress, observers)
     if settings is None:
         settings = Settings.from_stored(whole.run.settings)
-    endings: list[ShardEnding] = []
+    refuse_other_run(whole.run, settings.identity(), place.where)
+    endings: dict[int, ShardEnding] = {}
 
     async def cancel_shard(index: int) -> None:
         shard = whole.shard_place(index)
         result = await _cancel_one(shard, settings, shutdown, on_asked, on_progress, observers)
-        endings.append(ShardEnding(index, result.exit_status, result.reason, result.hint, result.called))
+        endings[index] = ShardEnding(index, result.exit_status, result.reason, result.hint, result.called)
 
-    held, others = await _begun_shards(whole)
-    try:
-        async with anyio.create_task_group() as tasks:  # all that create jobs are asked at the same time
-            for index in held:
-                tasks.start_soon(cancel_shard, index)
-    except BaseExceptionGroup as group:
-        raise the_cause(group) from group
-    for index in others:
-        if shutdown.stop is None:
+    await _cancel_shards_at_work(whole, cancel_shard, shutdown)
+    for index in await _unfinished_shards(whole):
+        if shutdown.stop is None and index not in endings:
             await cancel_shard(index)
-    return result_of_shards(whole, settings, sorted(endings, key=lambda ending: ending.shard), stop=shutdown.stop)
+    return await _result_of_cancel(whole, settings, [endings[index] for index in sorted(endings)], shutdown)
 
 
-async def _begun_shards(whole: ShardedRun) -> tuple[list[int], list[int]]:
-    """The shards that were begun and are not complete: those that a process holds, and the others."""
-    held, others = list[int](), list[int]()
-    for index in range(len(whole.ranges)):
-        reader = whole.shard_place(index).reader()
-        if reader.size(RUN_JSON) is None or await claims_complete(whole.shard_place(index), retry_failed=False):
-            continue
-        (others if reader.holder() is None else held).append(index)
-    if not held and not others:
-        raise RunDirectoryError(
-            f"{whole.place.where}: no shard of the run is begun and not complete", hint="there is nothing to cancel"
-        )
-    return held, others
+async def _cancel_shards_at_work(
+    whole: ShardedRun, cancel_shard: Callable[[int], Coroutine[None, None, None]], shutdown: Shutdown
+) -> None:
+    """Cancels the shards that processes hold, all at the same time. Returns when no process carries out all shards: one
+    that is between two of them can't be asked, and would begin the next.
+
+    Raises:
+        WorldError: such a process neither begins a shard nor ends.
+    """
+    ends_s = anyio.current_time() + TIMEOUT_S
+    while True:
+        if held := await _shards_at_work(whole):
+            try:
+                async with anyio.create_task_group() as tasks:
+                    for index in held:
+                        tasks.start_soon(cancel_shard, index)
+            except BaseExceptionGroup as group:
+                raise the_cause(group) from group
+            ends_s = anyio.current_time() + TIMEOUT_S
+        holder = whole.place.reader().holder()
+        if holder is None or shutdown.stop is not None:
+            return
+        if anyio.current_time() > ends_s:
+            raise _no_answer_error(holder)
+        await anyio.sleep(_POLL_EVERY_S)
+
+
+async def _unfinished_shards(whole: ShardedRun) -> list[int]:
+    """The shards that were begun and are not complete."""
+    places = {index: whole.shard_place(index) for index in range(len(whole.ranges))}
+    begun = {index: place for index, place in places.items() if place.reader().size(RUN_JSON) is not None}
+    return [index for index, place in begun.items() if not await claims_complete(place, retry_failed=False)]
+
+
+async def _shards_at_work(whole: ShardedRun) -> list[int]:
+    """Those of them that a process holds."""
+    unfinished = await _unfinished_shards(whole)
+    return [index for index in unfinished if whole.shard_place(index).reader().holder() is not None]
+
+
+async def _result_of_cancel(
+    whole: ShardedRun, settings: Settings, endings: Sequence[ShardEnding], shutdown: Shutdown
+) -> RunResult:
+    """The whole run after a cancel. Where no shard had anything to cancel, and some were never begun, it is cancelled
+    all the same, as a run without shards is that was only planned."""
+    stop = shutdown.stop
+    if stop is None and not await _shards_at_work(whole):
+        stop = _CANCELLED
+    result = result_of_shards(whole, settings, endings, stop=stop)
+    if stop is _CANCELLED and result.state is not RunState.COMPLETE:
+        result.manifest.setdefault("cancel", CancelState.DONE)
+    return result
 
 
 async def _cancel_one(
@@ -199,10 +234,7 @@ async def _ask_process_to_cancel(
     while not (obeys := await _is_cancelling(store)) and await _is_held_by(store, holder):
         if anyio.current_time() > ends_s:
             await store.remove(CANCEL_JSON)  # it must not be obeyed after the error
-            raise WorldError(
-                f"process {holder.pid} on {holder.host} did not answer within {TIMEOUT_S:g} seconds",
-                hint="it may be stopping, or reading its input: see `classify-batch status`, then try again",
-            )
+            raise _no_answer_error(holder)
         with suppress(FileExistsError):  # also where it is gone again: a process that begins forgets old requests
             await store.create(CANCEL_JSON, b"{}")
         await anyio.sleep(_POLL_EVERY_S)
@@ -220,6 +252,13 @@ async def _ask_process_to_cancel(
             hint="stop what starts it, then give the same command",
         )
     return None
+
+
+def _no_answer_error(holder: Holder) -> WorldError:
+    return WorldError(
+        f"process {holder.pid} on {holder.host} did not answer within {TIMEOUT_S:g} seconds",
+        hint="it may be stopping, or reading its input: see `classify-batch status`, then try again",
+    )
 
 
 async def _is_cancelling(store: RunStore) -> bool:
