@@ -109,8 +109,11 @@ async def cancel_run(
         endings[index] = ShardEnding(index, result.exit_status, result.reason, result.hint, result.called)
 
     await _cancel_shards_at_work(whole, cancel_shard, shutdown)
-    for index in await _unfinished_shards(whole):
-        if shutdown.stop is None and index not in endings:
+    if left := [index for index in await _unfinished_shards(whole) if index not in endings]:
+        async with whole.place.open() as store:
+            await store.prepare()  # says where other users could misuse the whole run's directory
+    for index in left:
+        if shutdown.stop is None:
             await cancel_shard(index)
     return await _result_of_cancel(whole, settings, [endings[index] for index in sorted(endings)], shutdown)
 

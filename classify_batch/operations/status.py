@@ -71,6 +71,9 @@ def read_status(run_dir: Location, clock: Clock | None = None) -> Manifest:
 
 def _read_status_of_all(place: RunPlace, run: RunFile, holder: Holder | None, clock: Clock | None) -> Manifest:
     now = sum_of_shards(run, read_shards(place, run, clock), place.where)
+    if needs_trust(place):  # by a link in the place of a shard, for one
+        now["trusted"] = True
+        add_next_step(now, run, place.where)
     if holder is not None:  # one process carries out one shard after the other
         now["holder"] = {"host": holder.host, "pid": holder.pid, "since": holder.since}
         if now["state"] == RunState.INCOMPLETE:

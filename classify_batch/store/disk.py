@@ -35,7 +35,7 @@ from classify_batch.store.group_commit import Committer, LogWriter
 from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.lock import hold
 from classify_batch.store.os_errors import refusals, unusable
-from classify_batch.store.trust import refuse_untrusted
+from classify_batch.store.trust import describe_link, refuse_untrusted
 from classify_batch.streams.blocks import BLOCK_BYTES, read_descriptor
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log
@@ -277,6 +277,11 @@ class DiskStore:
                 raise RunDirectoryError(f"{self._path} is a file", hint="name another run directory")
             for level in reversed([self._path, *self._path.parents]):
                 if not level.exists():
+                    if level.is_symlink():  # else mkdir would say that it exists
+                        raise RunDirectoryError(
+                            f"{describe_link(str(level), level)}, where nothing is",
+                            hint="make the directory that the link leads to, or name another run directory",
+                        )
                     level.mkdir(mode=0o700, exist_ok=True)
                     sync_directory(level.parent, self._fsync)  # a durable file in a folder that is lost is lost
             trial = beside(self._path / "trial")

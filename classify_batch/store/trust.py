@@ -5,6 +5,7 @@ names the files, and a link in the place of a file names what is overwritten. So
 
     the directory   may be any user's, but not another one's in which every user may write
     its files       are files, and no links; where every user may write, they are not another user's
+    its shards      are folders, and no links; where every user may write to `shards`, they are not another user's
 
 The user who runs the command and root are no "other user": whoever mistrusts root has lost already, and Kubernetes
 mounts its empty volumes as root's, for all to write. A team's directory, which its group may write to, is fine:
@@ -50,6 +51,7 @@ _EVENTS = (EVENTS_JSONL, EARLIER_EVENTS_JSONL)
 _FILES = (RUN_JSON, PLAN_JSONL, PATHS_JSONL, MANIFEST_JSON, TUNE_JSON, CANCEL_JSON, LOCK, *Log, *_EVENTS)
 _NAMES = (*_FILES, SANDBOX_FOLDER, SANDBOX_LEDGER, SHARDS_FOLDER)
 _FOLDERS = (SANDBOX_FOLDER, SHARDS_FOLDER)
+_SHARD = re.compile(r"\d{5}")
 _NUMBERED = re.compile(r"(?:failures|retry|lease)\.\d+\.jsonl")
 _TARGET_CHARACTERS = 200
 _TRUST = "if you trust all who may write to this one, give --trust-run-dir (in Python trust_run_dir=True)"
@@ -63,12 +65,18 @@ def refuse_untrusted(directory: Path, own_uid: int, *, trusted: bool = False) ->
     """
     found = [*find_impossible_files(directory)]
     if found:
-        raise _refusal(directory, found, "a run's files are plain files: remove what is in their place")
+        raise _refusal(
+            directory, found, "a run's files are plain files, its shards folders: remove what is in their place"
+        )
     if trusted:
         return
     ours = frozenset({os.geteuid(), own_uid, _ROOT})  # the effective user: by that one the kernel judges
     if found := [*find_links(directory), *find_foreign_files(directory, ours)]:
-        raise _refusal(directory, found, f"name another run directory, or put the files themselves there; {_TRUST}")
+        raise _refusal(
+            directory,
+            found,
+            f"name another run directory, or put the files and folders themselves there; {_TRUST}",
+        )
     status = directory.stat()
     if not is_shared_by(status, ours):
         return
@@ -99,34 +107,33 @@ def is_shared_by(status: os.stat_result, ours: frozenset[int]) -> bool:
 
 
 def find_impossible_files(directory: Path) -> Iterator[str]:
-    """What stands in the place of a file, and can't be one: a folder, a pipe, a link that leads nowhere."""
+    """What stands in the place of a file or a shard, and can't be one: a folder, a pipe, a link that leads nowhere."""
     for name, path, status in _present_files(directory):
         if name == LOCK and stat.S_ISLNK(status.st_mode):
-            yield f"{_describe_link(name, path)}, and a lock is never taken through a link"
+            yield f"{describe_link(name, path)}, and a lock is never taken through a link"
             continue
         try:
             mode = path.stat().st_mode
         except OSError:  # nothing is there, or a circle
-            yield f"{_describe_link(name, path)}, where nothing is"
+            yield f"{describe_link(name, path)}, where nothing is"
             continue
-        wanted, words = (stat.S_ISDIR, "no folder") if name in _FOLDERS else (stat.S_ISREG, "no plain file")
+        is_folder = name in _FOLDERS or name.startswith(f"{SHARDS_FOLDER}/")
+        wanted, words = (stat.S_ISDIR, "no folder") if is_folder else (stat.S_ISREG, "no plain file")
         if not wanted(mode):
             yield f"{name} is {words}"
 
 
 def find_links(directory: Path) -> Iterator[str]:
-    """Links in the place of files: what is written would go elsewhere."""
+    """Links in the place of files and shards: what is written would go elsewhere."""
     for name, path, status in _present_files(directory):
         if stat.S_ISLNK(status.st_mode):
-            yield _describe_link(name, path)
+            yield describe_link(name, path)
 
 
 def find_foreign_files(directory: Path, ours: frozenset[int]) -> Iterator[str]:
     """Files of other users in a directory to which every user may write: anybody may have put them there."""
-    if not directory.stat().st_mode & stat.S_IWOTH:
-        return
-    for name, _, status in _present_files(directory):
-        if status.st_uid not in ours:
+    for name, path, status in _present_files(directory):
+        if status.st_uid not in ours and path.parent.stat().st_mode & stat.S_IWOTH:
             yield f"{name} belongs to {name_user(status.st_uid)}, and every user may put files there"
 
 
@@ -139,9 +146,10 @@ def name_user(uid: int) -> str:
 
 
 def _present_files(directory: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
-    """The files of a run that are there, links among them, and how they are."""
+    """The files of a run that are there, links among them, and how they are; and the shards that are to be looked at
+    more closely."""
     numbered = (each.name for each in os.scandir(directory) if _NUMBERED.fullmatch(each.name))
-    for name in (*_NAMES, *sorted(numbered)):
+    for name in (*_NAMES, *sorted(numbered), *sorted(_noticeable_shards(directory / SHARDS_FOLDER))):
         path = directory / name
         try:
             yield name, path, path.lstat()  # the link itself, not what it leads to
@@ -149,7 +157,23 @@ def _present_files(directory: Path) -> Iterator[tuple[str, Path, os.stat_result]
             continue
 
 
-def _describe_link(name: str, path: Path) -> str:
+def _noticeable_shards(folder: Path) -> Iterator[str]:
+    """The shards that are no folders, or links; all of them where every user may put some there.
+
+    There may be 10,000, and the start of each shard comes by here: what kind they are the folder itself says, and not
+    each of them has to be asked.
+    """
+    if not folder.is_dir():
+        return
+    all_may_write = folder.stat().st_mode & stat.S_IWOTH
+    with os.scandir(folder) as entries:
+        for each in entries:
+            if _SHARD.fullmatch(each.name) and (all_may_write or not each.is_dir(follow_symlinks=False)):
+                yield f"{SHARDS_FOLDER}/{each.name}"
+
+
+def describe_link(name: str, path: Path) -> str:
+    """A link and where it leads, in words."""
     # Printable, since another user may have named it.
     return f"{name} is a link to {printable_line(str(path.readlink()), _TARGET_CHARACTERS)}"
 

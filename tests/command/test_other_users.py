@@ -12,7 +12,7 @@ import pytest
 from classify_batch import Settings
 from classify_batch import run as classify
 from classify_batch.errors import RunDirectoryError
-from tests.support.command_line import asked, command, sandbox
+from tests.support.command_line import asked, command, contents, sandbox
 
 CONFIG = """
 [job]
@@ -133,6 +133,47 @@ def test_a_run_that_was_copied_is_used_as_before(folder: Path) -> None:
     for path in (folder / "copy").iterdir():
         path.chmod(0o644)
     command("resume", "copy", folder=folder, status=0)
+
+
+@pytest.mark.parametrize("target", ["there", "dangling"])
+@pytest.mark.parametrize("name", ["shards", "shards/00001"])
+def test_links_in_the_place_of_shards_are_refused(folder: Path, server: str, name: str, target: str) -> None:
+    """`run` of all shards, of one of them, and `resume` say 2 and name the link: nothing is sent, and nothing is
+    written to where it leads. Whoever trusts the directory has it followed; `status` and `verify` follow it anyway."""
+    start = (*START[:-1], "sharded")
+    command("plan", *start, "--shards", "2", folder=folder, status=0)
+    elsewhere, link = folder / "elsewhere", folder / "sharded" / name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(elsewhere)
+    if target == "there":
+        elsewhere.mkdir()
+    for words in (("run", *start), ("run", *start, "--shard", "1/2"), ("resume", "sharded")):
+        refused = command(*words, folder=folder, status=2)
+        assert f"{name} is a link to {elsewhere}" in refused.stderr
+        assert "hint: " in refused.stderr
+    assert asked(server)["creates_accepted"] == 0
+    assert not elsewhere.exists() or not any(elsewhere.iterdir())
+    if target == "there":
+        said = command("status", "sharded", folder=folder, status=0).stdout
+        assert "--trust-run-dir" in said
+        command("run", *start, "--trust-run-dir", folder=folder, status=0)
+        assert list(elsewhere.rglob("results.jsonl"))
+        command("verify", "sharded", folder=folder, status=0)
+
+
+def test_cancel_takes_no_shard_over_through_a_link(folder: Path) -> None:
+    """A shard that was begun, and is a link now: 2, and nothing is written to where it leads."""
+    start = (*START[:-1], "sharded")
+    words = ("run", *start, "--shards", "2", "--shard", "1", "--submit-only")
+    command(*words, folder=folder, status=75)
+    shard, elsewhere = folder / "sharded" / "shards" / "00001", folder / "elsewhere"
+    shard.rename(elsewhere)
+    shard.symlink_to(elsewhere)
+    before = contents(elsewhere)
+    assert "shards/00001 is a link to" in command("cancel", "sharded", folder=folder, status=2).stderr
+    assert contents(elsewhere) == before
+    command("cancel", "sharded", "--trust-run-dir", folder=folder)
+    assert contents(elsewhere) != before
 
 
 READ = {

@@ -181,6 +181,56 @@ async def test_all_links_are_named_at_once(run: Path, tmp_path: Path) -> None:
     assert "manifest.json is a link" in words
 
 
+@pytest.mark.parametrize("name", ["shards", "shards/00000", "shards/00042"])
+async def test_links_in_the_place_of_shards_are_refused(run: Path, tmp_path: Path, name: str) -> None:
+    """A shard's journal and results would be written elsewhere. Who trusts the directory has them followed."""
+    (tmp_path / "elsewhere").mkdir()
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).symlink_to(tmp_path / "elsewhere")
+    assert f"{name} is a link to {tmp_path / 'elsewhere'}" in await refused(run)
+    await accepted(run, trusted=True)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [Path.touch, os.mkfifo, lambda path: path.symlink_to("nowhere"), lambda path: path.symlink_to(path.name)],
+    ids=["file", "pipe", "dangling", "circle"],
+)
+async def test_a_shard_that_is_no_folder_is_refused_by_whom_ever(
+    run: Path, make: Callable[[Path], None], trusted: bool
+) -> None:
+    """Also where the directory is trusted: nothing can be written there."""
+    (run / "shards" / "00000").mkdir(parents=True)
+    make(run / "shards" / "00001")
+    (run / "shards" / "notes").symlink_to("nowhere")  # none of ours
+    assert "run: shards/00001 is " in await refused(run, trusted=trusted)
+    (run / "shards" / "00001").unlink()
+    await accepted(run, trusted=trusted)
+
+
+@as_root
+async def test_other_users_shards_are_refused_where_all_may_put_them(run: Path) -> None:
+    """Anybody may have made the shard, and say in its run.json what is sent where."""
+    (run / "shards" / "00000").mkdir(parents=True)
+    os.chown(run / "shards" / "00000", OTHER, OTHER)
+    await accepted(run)  # only we may write to `shards`, so we let it be there
+    (run / "shards").chmod(0o777)
+    assert f"shards/00000 belongs to uid {OTHER}, and every user may put files there" in await refused(run)
+    await accepted(run, trusted=True)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+async def test_a_run_directory_that_leads_nowhere_is_named(run: Path, trusted: bool) -> None:
+    """A link to a directory that isn't there is no directory of this name: the words say so."""
+    (run / "link").symlink_to("nowhere")
+    for directory in (run / "link", run / "link" / "inner"):
+        with pytest.raises(RunDirectoryError, match="link is a link to nowhere, where nothing is") as caught:
+            await DiskStore(directory, trusted=trusted).prepare()
+        assert caught.value.hint
+    assert not (run / "nowhere").exists()
+
+
 async def test_links_that_are_trusted_are_followed(run: Path, tmp_path: Path) -> None:
     """A journal on another disk: what is appended goes there."""
     target = tmp_path / "journal"
