@@ -26,6 +26,7 @@ from aiofiles.threadpool.binary import AsyncBufferedIOBase
 from anyio import CancelScope, to_thread
 
 from classify_batch.store.os_errors import NOT_SUPPORTED, refusals
+from classify_batch.store.plain_file import open_plain_file
 from classify_batch.store.processes import is_alive
 from classify_batch.streams.closing import closing
 from classify_batch.streams.single_block import single_block
@@ -79,7 +80,7 @@ async def opened(
     Refusals of opening (except `but`) and closing become StoreErrors; what the block raises is left as it is.
     """
     with refusals(path, but=but), CancelScope(shield=True):
-        file = await aiofiles.open(path, mode, opener=open_for_owner_only)
+        file = await aiofiles.open(path, mode, opener=open_plain_file if mode == "rb" else _create_for_owner_only)
     try:
         yield cast("AsyncBufferedIOBase", file)
     finally:
@@ -208,5 +209,5 @@ async def _fill_temporary(temporary: Path, path: Path, blocks: AsyncIterator[byt
             await to_thread.run_sync(fsync, file.fileno())  # before it gets its name, which must lead to all of it
 
 
-def open_for_owner_only(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK, 0o600)  # else opening a pipe waits for its other end
+def _create_for_owner_only(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

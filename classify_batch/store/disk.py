@@ -26,7 +26,6 @@ from classify_batch.store.atomic_file import (
     create_file,
     is_leftover,
     is_of_another_process,
-    open_for_owner_only,
     opened,
     replace_file,
     sync_directory,
@@ -35,6 +34,7 @@ from classify_batch.store.group_commit import Committer, LogWriter
 from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.lock import hold
 from classify_batch.store.os_errors import refusals, unusable
+from classify_batch.store.plain_file import open_plain_file
 from classify_batch.store.trust import describe_link, refuse_untrusted
 from classify_batch.streams.blocks import BLOCK_BYTES, read_descriptor
 from classify_batch.streams.closing import closing
@@ -249,7 +249,7 @@ class DiskStore:
                 continue
             fresh = beside(path)
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as copy, path.open("rb") as old:
+            with os.fdopen(descriptor, "wb") as copy, open(path, "rb", opener=open_plain_file) as old:
                 shutil.copyfileobj(old, copy, BLOCK_BYTES)
                 copy.flush()
                 self._fsync(copy.fileno())
@@ -361,8 +361,8 @@ def _hash_piece(path: Path, digest: hashlib._Hash, start: int) -> int:
     """Hashes the next piece of a file. Returns where it ends, or 0 where nothing is left."""
     end = start
     held = memoryview(bytearray(_HASHED_BYTES))
-    with open(path, "rb", buffering=0, opener=open_for_owner_only) as file:
-        file.seek(start)  # raises for a pipe
+    with open(path, "rb", buffering=0, opener=open_plain_file) as file:
+        file.seek(start)
         while end < start + _PIECE_BYTES and (count := file.readinto(held)):
             digest.update(held[:count])
             end += count

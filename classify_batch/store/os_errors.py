@@ -52,6 +52,13 @@ def unusable(path: Path, error: OSError) -> ClassifyBatchError:
     )
 
 
+def not_plain_error(path: Path) -> RunDirectoryError:
+    """What stands in the place of a run's file is a folder, a pipe, a socket or a device."""
+    return RunDirectoryError(
+        f"{path} is no plain file", hint="a run's files are plain files: put the file itself there"
+    )
+
+
 @contextmanager
 def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ()) -> Iterator[None]:
     """Turns every OSError inside into a StoreError that names `path`, or into a RunDirectoryError where the name itself
@@ -68,9 +75,7 @@ def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ())
                 hint="put the file itself there; if you didn't make the link, somebody else writes to the directory",
             ) from error
         if error.errno in _NO_FILE or isinstance(error, UnsupportedOperation):
-            raise RunDirectoryError(
-                f"{path} is no plain file", hint="a run's files are plain files: put the file itself there"
-            ) from error
+            raise not_plain_error(path) from error
         if error.errno in _IMPOSSIBLE_NAME:
             raise unusable(path.parent, error) from error
         raise refused(path, error) from error

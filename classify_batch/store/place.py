@@ -6,7 +6,6 @@ opened: `status` reads by `DiskReader`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from classify_batch.run_records import Holder
 from classify_batch.store.holder import read_holder
 from classify_batch.store.os_errors import refusals
+from classify_batch.store.plain_file import open_plain_file
 
 if TYPE_CHECKING:
     from classify_batch.ports import RunStore
@@ -71,10 +71,6 @@ class DiskPlace:
             return [DiskPlace(each) for each in sorted(self.path.iterdir())]
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # else opening a pipe waits for its other end
-
-
 @dataclass(frozen=True, slots=True)
 class DiskReader:
     """`ports.RunReader` on a directory."""
@@ -89,7 +85,7 @@ class DiskReader:
         path = self.path / name
         with refusals(path, but=_MISSING):
             try:
-                with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
+                with open(path, "rb", buffering=0, opener=open_plain_file) as file:
                     file.seek(start)
                     return file.readall() if end is None else file.read(max(0, end - start))
             except _MISSING:

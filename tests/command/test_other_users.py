@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from classify_batch import Settings
 from classify_batch import run as classify
 from classify_batch.errors import RunDirectoryError
-from tests.support.command_line import asked, command, contents, sandbox
+from tests.support.command_line import asked, command, contents, environment, sandbox
+from tests.support.start_command import run_process
 
 CONFIG = """
 [job]
@@ -176,6 +178,13 @@ def test_cancel_takes_no_shard_over_through_a_link(folder: Path) -> None:
     assert contents(elsewhere) != before
 
 
+NO_FILES: dict[str, Callable[[Path], None]] = {
+    "folder": os.mkdir,
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/null"),
+}
+"""What may stand in the place of a file."""
+
 READ = {
     ("verify", "run"): ("run.json", "plan.jsonl", "journal.jsonl"),
     ("export", "run", "out.csv"): ("run.json", "journal.jsonl", "results.jsonl"),
@@ -186,7 +195,7 @@ READ = {
 """Which files of a complete run a command reads."""
 
 
-@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+@pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
 @pytest.mark.parametrize(
     ("words", "name"),
     [pytest.param(words, name, id=f"{words[0]}-{name}") for words, names in READ.items() for name in names],
@@ -202,11 +211,44 @@ def test_no_command_waits_for_a_pipe_or_reads_a_folder(
     assert "hint: " in done.stderr
 
 
-@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "pipe"])
+@pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
 @pytest.mark.parametrize("name", ["run.json", "journal.jsonl"])
 def test_status_waits_for_no_pipe(complete: Path, name: str, make: Callable[[Path], None]) -> None:
     """Nor does `status`, which reads in its own way."""
     (complete / "run" / name).unlink()
     make(complete / "run" / name)
     done = command("status", "run", folder=complete, status=2)
-    assert f"{name} is no plain file" in done.stderr or "damaged" in done.stderr
+    assert (
+        f"{name} is no plain file" in done.stderr or f"{name} in run, line 1" in done.stderr or "damaged" in done.stderr
+    )
+
+
+BOUNDED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_AS, (1_500_000_000, 1_500_000_000))
+resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+runpy.run_module("classify_batch", run_name="__main__")
+"""
+"""The command with bounds on memory and on the seconds of CPU."""
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        *[
+            pytest.param(words, name, id=f"{words[0]}-{name}")
+            for words in (("run", *START), ("cancel", "run"), ("status", "run"), ("verify", "run"), ("report", "run"))
+            for name in ("run.json", "manifest.json")
+        ],
+        pytest.param(("verify", "run"), "plan.jsonl", id="verify-plan.jsonl"),
+        pytest.param(("verify", "run"), "journal.jsonl", id="verify-journal.jsonl"),
+    ],
+)
+def test_no_command_reads_a_device_without_end(complete: Path, words: tuple[str, ...], name: str) -> None:
+    """`/dev/zero` in the place of a file filled the memory, or was read for ever: 2, with its name."""
+    (complete / "run" / name).unlink()
+    (complete / "run" / name).symlink_to("/dev/zero")
+    done = run_process([sys.executable, "-c", BOUNDED, *words], cwd=complete, env=environment())
+    assert done.returncode == 2, done.stderr
+    assert f"{name} is no plain file" in done.stderr + done.stdout
+    assert "hint: " in done.stderr

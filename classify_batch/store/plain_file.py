@@ -1,0 +1,22 @@
+"""Opens a run's files to read: by whoever reads them, and only plain files.
+
+A pipe would be waited for, and a device may be read without end, into memory. Both are found on the open file, since
+what has a name may be exchanged between a look and the opening. Free of heavy imports: `status` comes by here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from classify_batch.store.os_errors import not_plain_error
+
+
+def open_plain_file(path: str, flags: int) -> int:
+    """An `opener` for `open`, of files that are read. Raises RunDirectoryError for what is no plain file."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)  # else opening a pipe waits for its other end
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise not_plain_error(Path(path))
+    return descriptor
