@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
 
+from classify_batch.arguments import path_text
 from classify_batch.errors import SourceError, UsageError
 from classify_batch.inputs import iterables, project
 from classify_batch.inputs.folder import PATH_COLUMN, FolderOptions, from_folder
@@ -103,7 +104,7 @@ def folder_of(spec: object) -> Path | None:
     """The folder of documents that the input is; None for any other input.
 
     Raises:
-        SourceError: it is one of several inputs, or the empty path.
+        SourceError: it is one of several inputs, or the path is empty, or none.
     """
     if isinstance(spec, SeveralSources):
         if (folder := next(filter(None, map(folder_of, spec.specs)), None)) is not None:
@@ -114,8 +115,9 @@ def folder_of(spec: object) -> Path | None:
         return None
     if not isinstance(spec, str | PathLike) or spec in (STDIN, PROJECT) or is_object_url(spec):
         return None
+    path = Path(path_text(spec, "the input", SourceError))
     try:
-        return Path(spec) if Path(spec).is_dir() else None
+        return path if path.is_dir() else None
     except (OSError, ValueError):
         return None  # whoever reads it says what is wrong with it
 

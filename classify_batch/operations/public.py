@@ -13,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
+from classify_batch.arguments import path_text
 from classify_batch.errors import UsageError
 from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import parse_reading
@@ -211,7 +212,7 @@ async def acheck(
     """`check` inside an event loop."""
     refuse_no_settings(settings)
     reading = parse_reading(input_format, delimiter, column)
-    folder = None if run_dir is None else Path(run_dir)
+    folder = None if run_dir is None else Path(path_text(run_dir, "the run directory"))
     return await check_run(
         settings,
         file_ids,
@@ -254,7 +255,7 @@ async def aupload(
     if isinstance(paths, str | PathLike):
         paths = [paths]
     ends: list[Uploaded | NotUploaded] = []
-    files = list(map(Path, paths))
+    files = [Path(path_text(each, "a path to upload")) for each in paths]
     await upload_files(settings, files, recursive=recursive, concurrency=concurrency, on_end=ends.append)
     return ends
 

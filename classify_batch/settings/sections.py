@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, field_validator
 
 from classify_batch.capabilities import CAPABILITIES, Capabilities
 from classify_batch.model import Answer
@@ -198,5 +198,12 @@ class TriageSettings(_Section):
         return confidence is not None and self.by_type.get(kind, self.accept_above) <= confidence <= 1.0
 
 
+def _refuse_empty(path: object) -> object:
+    """An unset variable must not mean the working directory."""
+    if path == "":
+        raise ValueError("it is empty (is a variable not set?)")
+    return path
+
+
 class SandboxSettings(_Section):
-    documents: Annotated[Path, AfterValidator(Path.absolute)] | None = None
+    documents: Annotated[Path, BeforeValidator(_refuse_empty), AfterValidator(Path.absolute)] | None = None

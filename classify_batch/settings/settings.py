@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as EnvironmentSettingsError
 
+from classify_batch.arguments import path_text
 from classify_batch.errors import SettingsError
 from classify_batch.run_records import RunIdentity, StoredParsing, StoredSettings
 from classify_batch.settings.accounts import ACCOUNTS_MAX, AccountSettings
@@ -95,7 +96,7 @@ class Settings(BaseSettings):
             SettingsError: the file can't be read, or something in it (or in the environment) is wrong; names all
                 faults, with their lines where they can be had.
         """
-        token = CONFIG_FILE.set(read_toml(Path(path)))
+        token = CONFIG_FILE.set(read_toml(Path(path_text(path, "the config", SettingsError))))
         try:
             return cls(**options)
         finally:

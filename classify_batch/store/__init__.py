@@ -6,10 +6,11 @@ here.
 
 from __future__ import annotations
 
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from classify_batch.arguments import path_text
 from classify_batch.object_store.url import refuse_url
 from classify_batch.store.place import DiskPlace
 
@@ -24,11 +25,13 @@ def place_of(location: Location, *, trusted: bool = False) -> RunPlace:
     """The place that is meant. `trusted`: a directory is used also where other users could misuse it.
 
     Raises:
-        UsageError: it is the URL of an object.
+        UsageError: it is the URL of an object, the empty path, or neither a path nor a place.
     """
-    if isinstance(location, str | PathLike):
-        refuse_url(fspath(location), "a run directory")
-    return DiskPlace(Path(location), trusted) if isinstance(location, str | PathLike) else location
+    if not isinstance(location, str | PathLike) and hasattr(location, "reader"):
+        return location
+    text = path_text(location, "the run directory")
+    refuse_url(text, "a run directory")
+    return DiskPlace(Path(text), trusted)
 
 
 def open_store(location: Location) -> RunStore:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
+from classify_batch.arguments import path_text
 from classify_batch.errors import UsageError
 from classify_batch.object_store.url import is_object_url, parse_object_url, refuse_other_url
 from classify_batch.operations.export.selection import Only
@@ -64,7 +65,7 @@ def directory_of(partitions: Sequence[Partition]) -> str:
 
 def target_in_partition(table: str | PathLike[str], partitions: Sequence[Partition], name: str) -> Target:
     """The file of a partition, or its object. Raises UsageError where it can't be one."""
-    text = fspath(table)
+    text = path_text(table, "the target")
     refuse_other_url(text)
     if is_object_url(text):
         return ObjectTarget(parse_object_url(text, folder=True).inside(f"{directory_of(partitions)}/{name}"))

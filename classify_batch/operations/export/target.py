@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import Protocol
 
+from classify_batch.arguments import path_text
 from classify_batch.errors import UsageError
 from classify_batch.object_store.connect import connect_to_bucket
 from classify_batch.object_store.url import ObjectUrl, is_object_url, parse_object_url, refuse_other_url
@@ -80,8 +81,8 @@ class ObjectTarget:
 
 
 def target_of(place: str | PathLike[str]) -> Target:
-    """What a path or a URL names. Raises UsageError for a URL that names no object."""
-    text = fspath(place)
+    """What a path or a URL names. Raises UsageError for the empty path, and for a URL that names no object."""
+    text = path_text(place, "the target")
     refuse_other_url(text)
     return ObjectTarget(parse_object_url(text)) if is_object_url(text) else FileTarget(Path(text))
 
