@@ -19,6 +19,7 @@ from classify_batch.events import (
 )
 from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted
 from classify_batch.ports import Observer
+from classify_batch.streams.cancellation import refusing_stray_cancellation
 from classify_batch.vocabulary import NOISE_SHARE
 
 EVENTS_MAX = 10_000
@@ -93,7 +94,8 @@ class _Delivery:
         """An observer that fails is done without: a run doesn't end for it."""
         while self._observer is not None and self._waiting:
             try:
-                await self._observer.observe(self._waiting[0])
+                with refusing_stray_cancellation("an observer"):
+                    await self._observer.observe(self._waiting[0])
             except Exception:
                 self._observer = None
                 log.exception("an observer failed, and is not called any more")

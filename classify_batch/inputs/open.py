@@ -23,6 +23,7 @@ from classify_batch.inputs.text import read_rows_of_any_format
 from classify_batch.object_store.read import read_object
 from classify_batch.object_store.url import ObjectUrl, is_object_url, parse_object_url, refuse_other_url
 from classify_batch.streams.blocks import read_file, read_stdin
+from classify_batch.streams.cancellation import refusing_stray_cancellation
 from classify_batch.streams.closing import closing
 
 STDIN = "-"
@@ -245,10 +246,21 @@ async def _refuse_empty(
 ) -> AsyncIterator[Sequence[str]]:
     """The batches that hold something. Raises SourceError at the end if there was none, and nothing was said of it."""
     empty = True
-    async with closing(batches) as stream:
+    async with closing(_refuse_cancelled(batches, name)) as stream:
         async for batch in stream:
             if batch:
                 empty = False
                 yield batch
     if empty and not forwarder.any:
         raise SourceError(f"{name} holds no file IDs", hint="was the input written to its end?")
+
+
+async def _refuse_cancelled(batches: AsyncIterator[Sequence[str]], name: str) -> AsyncIterator[Sequence[str]]:
+    """The batches. Raises SourceError where what makes them raises CancelledError, and nobody cancels who reads."""
+    async with closing(batches) as stream:
+        while True:
+            with refusing_stray_cancellation(f"what gives {name}", SourceError):
+                batch = await anext(stream, None)
+            if batch is None:
+                return
+            yield batch

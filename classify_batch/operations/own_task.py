@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
 
 from classify_batch.errors import the_cause
+from classify_batch.streams.cancellation import refusing_stray_cancellation
 
 Result = TypeVar("Result")
 
@@ -18,11 +20,15 @@ async def run_in_own_task(work: Callable[[], Awaitable[Result]]) -> Result:
     `task.cancel()` of asyncio interrupts whatever the task awaits, also inside anyio's shielded scopes. With the work
     in a task of its own, a cancelled caller is only interrupted while it waits for that task, which anyio then cancels
     by its scope: shielded parts finish, and the run directory is left in order.
+
+    Raises:
+        UsageError: what the caller gave (a callback, an executor) raised CancelledError, and nobody cancelled the work.
     """
     results: list[Result] = []
 
     async def keep_result() -> None:
-        results.append(await work())
+        with refusing_stray_cancellation("what the call was given"):
+            results.append(await work())
 
     try:
         async with anyio.create_task_group() as tasks:
@@ -30,4 +36,6 @@ async def run_in_own_task(work: Callable[[], Awaitable[Result]]) -> Result:
     except BaseExceptionGroup as group:
         cause = the_cause(group)
         raise cause from (cause.__cause__ or group)  # its own cause is what the log of a bug is read for
+    if not results:  # somebody cancelled just that task
+        raise asyncio.CancelledError
     return results[0]

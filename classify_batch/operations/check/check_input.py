@@ -56,6 +56,7 @@ from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.cost import estimate_cost_max
 from classify_batch.rundir.disk_space import FreeSpace, free_disk_space
 from classify_batch.settings import Settings
+from classify_batch.streams.cancellation import refusing_stray_cancellation
 from classify_batch.streams.closing import closing
 
 LOOKUPS_IN_FLIGHT = 8
@@ -255,7 +256,8 @@ class InputReader:
             while True:
                 await anyio.sleep(REPORT_EVERY_S)
                 if self.files is not None and self._lookups:
-                    on_progress(self.looked_up, self.files)
+                    with refusing_stray_cancellation("on_progress"):
+                        on_progress(self.looked_up, self.files)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(report_progress)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from classify_batch.errors import InternalError
@@ -20,3 +22,17 @@ async def test_an_error_keeps_what_it_came_from() -> None:
     with pytest.raises(InternalError) as caught:
         await run_in_own_task(fail)
     assert caught.value.__cause__ is first
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_work_that_was_cancelled_by_itself_has_no_result() -> None:
+    """Whoever cancels just the task of the work, and nobody else, gets a cancellation, and no made-up result."""
+
+    async def cancel_own_task() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(1)
+
+    with pytest.raises(asyncio.CancelledError):
+        await run_in_own_task(cancel_own_task)
