@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from numbers import Integral, Real
 from os import PathLike, fspath
 
 from classify_batch.errors import UsageError
+
+SHOWN_MAX = 80
+"""So many characters of a value an error shows."""
 
 
 def path_text(given: object, what: str, error: type[UsageError] = UsageError) -> str:
@@ -33,3 +39,46 @@ def path_text(given: object, what: str, error: type[UsageError] = UsageError) ->
 def describe(value: object) -> str:
     """A value of the wrong type, as an error names it."""
     return "None" if value is None else f"of type {type(value).__name__}"
+
+
+def refuse_no_number(name: str, value: object, hint: str) -> None:
+    """Raises UsageError for what is no number: words, spans and times of day, NaN. `hint`: what is meant."""
+    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+        raise UsageError(f"{_shown(name, value)} is no number", hint=hint)
+
+
+def whole_number(name: str, value: object, hint: str) -> int:
+    """A number of things. Raises UsageError for what is none. `hint`: what is meant."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UsageError(f"{_shown(name, value)} is no whole number", hint=hint)
+    return int(value)
+
+
+def refuse_no_text(name: str, value: object) -> None:
+    """Raises UsageError for what is neither a string nor None."""
+    if not isinstance(value, str | None):
+        raise UsageError(f"{_shown(name, value)} is no string", hint="write it in quotes")
+
+
+def refuse_no_function(name: str, value: object, hint: str) -> None:
+    """Raises UsageError for what can't be called. `hint`: what is meant."""
+    if not callable(value):
+        raise UsageError(f"{_shown(name, value)} can't be called", hint=hint)
+
+
+def refuse_without_method(name: str, value: object, method: str, hint: str) -> None:
+    """Raises UsageError for an object that has no such method, and for a class, which is no object of it. `hint`: what
+    is meant."""
+    if isinstance(value, type) or not callable(getattr(value, method, None)):
+        raise UsageError(f"{_shown(name, value)} has no method {method}", hint=hint)
+
+
+def refuse_no_list(name: str, value: object, hint: str) -> None:
+    """Raises UsageError for what is one thing, as a string is, or none. `hint`: what is meant."""
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise UsageError(f"{_shown(name, value)} is no list", hint=hint)
+
+
+def _shown(name: str, value: object) -> str:
+    text = repr(value)
+    return f"{name}={text if len(text) <= SHOWN_MAX else text[: SHOWN_MAX - 1] + '…'}"

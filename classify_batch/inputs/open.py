@@ -7,12 +7,12 @@ A new kind of input is a file of its own that gives blocks of bytes (then `text.
 from __future__ import annotations
 
 import stat
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
 
-from classify_batch.arguments import path_text
+from classify_batch.arguments import describe, path_text
 from classify_batch.errors import SourceError, UsageError
 from classify_batch.inputs import iterables, project
 from classify_batch.inputs.folder import PATH_COLUMN, FolderOptions, from_folder
@@ -105,7 +105,7 @@ def folder_of(spec: object) -> Path | None:
     """The folder of documents that the input is; None for any other input.
 
     Raises:
-        SourceError: it is one of several inputs, or the path is empty, or none.
+        SourceError: it is one of several inputs; the path is empty, or none; or the input is none at all.
     """
     if isinstance(spec, SeveralSources):
         if (folder := next(filter(None, map(folder_of, spec.specs)), None)) is not None:
@@ -114,13 +114,28 @@ def folder_of(spec: object) -> Path | None:
                 hint="give a folder alone: bring several under one folder, or make a run of each",
             )
         return None
-    if not isinstance(spec, str | PathLike) or spec in (STDIN, PROJECT) or is_object_url(spec):
+    if not isinstance(spec, str | PathLike):
+        refuse_no_source(spec)
+        return None
+    if spec in (STDIN, PROJECT) or is_object_url(spec):
         return None
     path = Path(path_text(spec, "the input", SourceError))
     try:
         return path if path.is_dir() else None
     except (OSError, ValueError):
         return None  # whoever reads it says what is wrong with it
+
+
+def refuse_no_source(spec: object) -> None:
+    """Raises SourceError for what can't be iterated over, and says what was probably meant."""
+    if any(hasattr(type(spec), name) for name in ("__iter__", "__aiter__", "__getitem__")):
+        return
+    hint = "give a path, a list of file IDs, or an iterator over them"
+    if isinstance(spec, Awaitable):
+        hint = "await it first, and give what it returns"
+    elif callable(spec):
+        hint = "call it, and give what it returns"
+    raise SourceError(f"the input is {describe(spec)}, which gives no file IDs", hint=hint)
 
 
 def is_repeatable(spec: SourceSpec) -> bool:

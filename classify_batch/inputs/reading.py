@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import PurePath
 from typing import NamedTuple, Self
 
+from classify_batch.arguments import refuse_no_text
 from classify_batch.errors import UsageError
 from classify_batch.inputs.ids import COLUMN, to_plain_string
 
@@ -83,6 +84,8 @@ class Reading:
 
 def parse_reading(input_format: str | None, delimiter: str | None, column: str | None) -> Reading:
     """What a caller says of an input. Raises UsageError for what no input can be."""
+    for name, given in (("input_format", input_format), ("delimiter", delimiter), ("column", column)):
+        refuse_no_text(name, given)
     column, delimiter = to_plain_string(column), to_plain_string(delimiter)
     if input_format is not None and input_format not in FORMATS:
         raise UsageError(f"{input_format!r} is no format", hint=f"the formats are {', '.join(FORMATS)}")

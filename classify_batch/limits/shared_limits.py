@@ -14,6 +14,7 @@ from typing import Self
 
 import anyio
 
+from classify_batch.arguments import refuse_no_number
 from classify_batch.errors import UsageError
 from classify_batch.limits.gate import WAITS_KEPT, Gate, Headroom, Passage, Priority
 from classify_batch.limits.request_gate import RequestGate
@@ -43,6 +44,7 @@ class SharedLimits:
     ) -> None:
         given = {"requests_per_s": requests_per_s, "requests_in_flight": requests_in_flight}
         for name, value in (given | ({} if creates_per_s is None else {"creates_per_s": creates_per_s})).items():
+            refuse_no_number(name, value, "a number above 0")
             if not value > 0:
                 raise UsageError(f"{name}={value}", hint="a number above 0")
         self._requests_per_s = requests_per_s

@@ -8,14 +8,16 @@ from functools import partial
 
 import anyio
 
+from classify_batch.arguments import refuse_no_function
 from classify_batch.engine.canceller import RESUME_HINT, describe_cancelled
 from classify_batch.engine.shutdown import Shutdown, Stop, following
 from classify_batch.errors import ExitStatus, LockedError, WorldError, the_cause
 from classify_batch.operations.complete_run import claims_complete
+from classify_batch.operations.function_observer import all_observers
 from classify_batch.operations.new_loop import run_in_new_loop
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.result import RunResult
-from classify_batch.operations.run import carry_out_request, interruptible
+from classify_batch.operations.run import carry_out_request, interruptible, refuse_no_settings
 from classify_batch.operations.run_request import OnProgress, RunRequest
 from classify_batch.operations.shard_account import owners_of, take_account
 from classify_batch.operations.shards.ending import ShardEnding
@@ -82,7 +84,12 @@ async def acancel(
 ) -> RunResult:
     """Like `cancel`, inside a running asyncio loop."""
     place = place_of(run_dir, trusted=trust_run_dir)
-    return await cancel_run(place, settings, Shutdown(), on_progress=on_progress, observers=observers)
+    if settings is not None:
+        refuse_no_settings(settings)
+    if on_progress is not None:
+        refuse_no_function("on_progress", on_progress, "a function that is given a Progress")
+    kept = all_observers(None, observers)
+    return await cancel_run(place, settings, Shutdown(), on_progress=on_progress, observers=kept)
 
 
 async def cancel_run(

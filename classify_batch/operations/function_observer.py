@@ -7,16 +7,27 @@ import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from classify_batch.arguments import refuse_no_function, refuse_no_list, refuse_without_method
 from classify_batch.events import Event
 from classify_batch.ports import Observer
+
+_FUNCTION = "observer=… takes a function of an event"
+_OBJECTS = "observers=[…] takes those that have `async def observe(self, event)`"
 
 Observe = Callable[[Event], object]
 """Is given the events of a run; what it returns is awaited where that can be."""
 
 
 def all_observers(observer: Observe | None, observers: Sequence[Observer]) -> Sequence[Observer]:
-    """The observers of a run, with the function among them."""
-    return observers if observer is None else (*observers, FunctionObserver(observer))
+    """The observers of a run, with the function among them. Raises UsageError for what is none."""
+    refuse_no_list("observers", observers, f"a list of objects: {_OBJECTS}; {_FUNCTION}")
+    given = tuple(observers)
+    for each in given:
+        refuse_without_method("observers", each, "observe", f"{_OBJECTS}; {_FUNCTION}")
+    if observer is None:
+        return given
+    refuse_no_function("observer", observer, f"{_FUNCTION}; {_OBJECTS}")
+    return (*given, FunctionObserver(observer))
 
 
 class FunctionObserver:

@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
-from classify_batch.arguments import path_text
+from classify_batch.arguments import path_text, refuse_no_function, refuse_no_list, refuse_no_number, whole_number
 from classify_batch.errors import UsageError
 from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import parse_reading
@@ -211,6 +211,7 @@ async def acheck(
 ) -> CheckReport:
     """`check` inside an event loop."""
     refuse_no_settings(settings)
+    refuse_no_function("on_progress", on_progress, "a function that is given two numbers")
     reading = parse_reading(input_format, delimiter, column)
     folder = None if run_dir is None else Path(path_text(run_dir, "the run directory"))
     return await check_run(
@@ -250,10 +251,12 @@ async def aupload(
 ) -> list[Uploaded | NotUploaded]:
     """`upload` inside an event loop."""
     refuse_no_settings(settings)
-    if not 1 <= concurrency <= UPLOADS_IN_FLIGHT_MAX:
-        raise UsageError(f"concurrency={concurrency}", hint=f"a number from 1 to {UPLOADS_IN_FLIGHT_MAX}")
+    hint = f"a number from 1 to {UPLOADS_IN_FLIGHT_MAX}"
+    if not 1 <= whole_number("concurrency", concurrency, hint) <= UPLOADS_IN_FLIGHT_MAX:
+        raise UsageError(f"concurrency={concurrency}", hint=hint)
     if isinstance(paths, str | PathLike):
         paths = [paths]
+    refuse_no_list("paths", paths, "a list of paths")
     ends: list[Uploaded | NotUploaded] = []
     files = [Path(path_text(each, "a path to upload")) for each in paths]
     await upload_files(settings, files, recursive=recursive, concurrency=concurrency, on_end=ends.append)
@@ -350,6 +353,9 @@ async def adiff(
     sink: Callable[[bytes], object] | None = None,
 ) -> Diff:
     """`diff` inside an event loop."""
+    refuse_no_number("min_confidence_change", min_confidence_change, "a number from 0 to 1")
+    if sink is not None:
+        refuse_no_function("sink", sink, "a function that is given lines")
     if not 0 <= min_confidence_change <= 1:
         raise UsageError(f"min_confidence_change={min_confidence_change}", hint="a number from 0 to 1")
     change = word_of(Change, "only", only)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast, overload
 
 import anyio
 
+from classify_batch.arguments import refuse_no_number
 from classify_batch.errors import ExitStatus
 from classify_batch.operations.export.selection import Only, make_selection
 from classify_batch.operations.new_loop import run_in_thread_with_loop
@@ -190,6 +191,7 @@ class Following:
     """The outcomes of a run as they are committed; see `RunHandle.follow`. It can be iterated over once."""
 
     def __init__(self, place: RunPlace, poll_every_s: float) -> None:
+        refuse_no_number("poll_every_s", poll_every_s, "a number of seconds")
         self._poll_every_s = poll_every_s
         self._tails = PartTails(place)
 

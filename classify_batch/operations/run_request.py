@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from classify_batch.arguments import refuse_no_function, refuse_no_number, refuse_without_method
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.progress import Progress
 from classify_batch.engine.shutdown import Shutdown
@@ -16,7 +17,7 @@ from classify_batch.inputs.open import SourceSpec
 from classify_batch.inputs.reading import Reading
 from classify_batch.limits import GateSource
 from classify_batch.limits.reader_pace import ReaderPace
-from classify_batch.operations.reuse.earlier_runs import Reuse
+from classify_batch.operations.reuse.earlier_runs import Reuse, refuse_no_runs
 from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.whole import ShardedRun
 from classify_batch.ports import Observer, RunPlace
@@ -83,6 +84,21 @@ class RunRequest:
     slice: ShardSlice | None = None
     executor: Executor | None = None
     account: Account | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what was given in the place of something else, before anything is done."""
+        if self.until_s is not None:
+            refuse_no_number("until_s", self.until_s, "seconds since the epoch: `datetime(…).timestamp()`")
+        if self.max_runtime_s is not None:
+            refuse_no_number("max_runtime_s", self.max_runtime_s, "seconds: `4 * 3600`, `timedelta(…).total_seconds()`")
+        if self.on_progress is not None:
+            refuse_no_function("on_progress", self.on_progress, "a function that is given a Progress")
+        if self.shared_limits is not None:
+            hint = "SharedLimits(requests_per_s=…), inside of `async with`"
+            refuse_without_method("shared_limits", self.shared_limits, "gate_of_one_run", hint)
+        if self.executor is not None:
+            refuse_without_method("executor", self.executor, "run", "such as RayExecutor(…)")
+        refuse_no_runs(self.reuse)
 
     @property
     def own_settings(self) -> Settings:

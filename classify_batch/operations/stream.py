@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 
+from classify_batch.arguments import refuse_no_number
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import InterruptedEarlyError, UsageError
 from classify_batch.inputs.open import SourceSpec
@@ -99,6 +100,7 @@ def stream(
         WorldError: another process holds the run, or the disk refuses a write; the same call goes on later.
     """
     refuse_no_settings(settings)
+    refuse_no_number("ahead", ahead, "a number of outcomes, from 0")
     if ahead < 0:
         raise UsageError(f"ahead={ahead}", hint="a number of outcomes, from 0")
     chosen = parse_shards(shards, shard)
@@ -190,6 +192,8 @@ class OutcomeStream:
         """
         from classify_batch.operations.arrow_table import make_table  # noqa: PLC0415 - an extra
 
+        refuse_no_number("rows", rows, "a number of rows, from 1")
+        refuse_no_number("within_s", within_s, "a number of seconds")
         if rows < 1:
             raise UsageError(f"rows={rows}", hint="a number of rows, from 1")
         carry: Sequence[str] | None = None

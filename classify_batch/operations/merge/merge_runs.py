@@ -7,7 +7,7 @@ committed. No other command sends anything for a merged run: what was ambiguous 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.copied_lines import copy_lines
 from classify_batch.operations.reuse.count_accepted import count_accepted
 from classify_batch.operations.reuse.earlier_outcomes import EarlierRun, parse_file_ids, read_whole_lines
-from classify_batch.operations.reuse.earlier_runs import find_run_places
+from classify_batch.operations.reuse.earlier_runs import Reuse, find_run_places
 from classify_batch.operations.reuse.outcome_answers import AnswerCounts
 from classify_batch.operations.run_resources import lock_run_directory
 from classify_batch.ports import Clock, RunPlace, RunStore
@@ -58,7 +58,7 @@ _LINES_TOGETHER = 4096
 """So many lines are written at once: each write switches to a thread."""
 
 
-def merge(run_dirs: Iterable[Location], output: Location, *, trust_run_dir: bool = False) -> RunResult:
+def merge(run_dirs: Reuse, output: Location, *, trust_run_dir: bool = False) -> RunResult:
     """Makes one run of complete runs of different files: all of their outcomes. Nothing is called, and the runs stay as
     they are.
 
@@ -66,7 +66,7 @@ def merge(run_dirs: Iterable[Location], output: Location, *, trust_run_dir: bool
     nothing itself: failures are tried again in the runs that were merged.
 
     Args:
-        run_dirs: at least two run directories, or folders of them.
+        run_dirs: at least two run directories, or folders of them; or one such folder.
         output: the directory of the merged run; the same call goes on with what an interrupted one has left.
         trust_run_dir: see `run`; for `output`.
 
@@ -78,11 +78,11 @@ def merge(run_dirs: Iterable[Location], output: Location, *, trust_run_dir: bool
     return run_in_new_loop("merge", partial(amerge, run_dirs, output, trust_run_dir=trust_run_dir))
 
 
-async def amerge(run_dirs: Iterable[Location], output: Location, *, trust_run_dir: bool = False) -> RunResult:
+async def amerge(run_dirs: Reuse, output: Location, *, trust_run_dir: bool = False) -> RunResult:
     """`merge` inside an event loop."""
     place = place_of(output, trusted=trust_run_dir)
     async with AsyncExitStack() as stack:
-        places = find_run_places([place_of(each) for each in run_dirs], place)
+        places = find_run_places(run_dirs, place)
         runs = [await open_complete_run(each) for each in places]
         if len(runs) < 2:
             raise UsageError(

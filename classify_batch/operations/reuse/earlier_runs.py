@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from os import PathLike
 from pathlib import PurePosixPath
 from typing import TypeAlias
 
+from classify_batch.arguments import path_text, refuse_no_list
 from classify_batch.clock import from_iso
 from classify_batch.errors import UsageError
 from classify_batch.operations.open_run import open_with_shards
@@ -22,6 +24,17 @@ Reuse: TypeAlias = "Location | Iterable[Location]"
 """Run directories, and folders of run directories."""
 
 log = logging.getLogger("classify_batch")
+
+
+def refuse_no_runs(reuse: object) -> None:
+    """Raises UsageError for what names no runs. What can be read once, a generator, is left for who reads it."""
+    if isinstance(reuse, str | PathLike) or hasattr(reuse, "reader"):
+        reuse = [reuse]
+    refuse_no_list("reuse", reuse, "a run directory, or a list of them; for none, leave it out")
+    if isinstance(reuse, Collection):
+        for each in reuse:
+            if not hasattr(each, "reader"):
+                path_text(each, "reuse")
 
 
 async def find_earlier_runs(reuse: Reuse, new_run: Location, identity: RunIdentity) -> list[EarlierRun]:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple, TypeAlias
 
+from classify_batch.arguments import whole_number
 from classify_batch.errors import UsageError
 from classify_batch.rundir.shards import SHARDS_MAX
 
@@ -36,8 +37,10 @@ def parse_shards(shards: int | None, shard: Shard, environ: Mapping[str, str] = 
         UsageError: the words say nothing, contradict each other, or name a shard that there can't be; or the
             environment names none.
     """
-    if shards is not None and not 1 <= shards <= SHARDS_MAX:
-        raise UsageError(f"{shards} shards", hint=f"a run has from 1 to {SHARDS_MAX:,} shards")
+    if shards is not None:
+        shards = whole_number("shards", shards, f"a run has from 1 to {SHARDS_MAX:,} shards")
+        if not 1 <= shards <= SHARDS_MAX:
+            raise UsageError(f"{shards} shards", hint=f"a run has from 1 to {SHARDS_MAX:,} shards")
     if shard is None:
         return ShardChoice(shards)
     index, count = _index_in(environ) if shard == AUTO else _parse_shard(str(shard))
