@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from classify_batch.cli.options import PATH
+
 _EPILOG = """\b
 Example: a sandbox that loses 5 % of the create answers, and the vendor's API key variable set for it:
   classify-batch sandbox --port 8765 --fault lost_create_answer=0.05
@@ -23,7 +25,7 @@ Its requests so far: curl http://127.0.0.1:8765/sandbox/stats
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, help="Where to listen on 127.0.0.1; 0: any free port."
 )
-@click.option("--documents", type=click.Path(path_type=Path), help="Classify the text files and PDFs of this folder.")
+@click.option("--documents", type=PATH, help="Classify the text files and PDFs of this folder.")
 @click.option("--files", type=int, default=0, help="Without --documents: made-up files in the project's file list.")
 @click.option("--files-expire-in-s", type=float, help="When all files expire, counted from the start; else never.")
 @click.option("--uploads-expire-in-s", type=float, help="When an upload expires, counted from it; else never.")
@@ -32,7 +34,7 @@ Its requests so far: curl http://127.0.0.1:8765/sandbox/stats
     "--further-key", multiple=True, metavar="KEY=PROJECT", help="A key that sees this project only; may be repeated."
 )
 @click.option("--files-of-project", metavar="PREFIX", help="File IDs that begin so are in the default project only.")
-@click.option("--ledger", type=click.Path(path_type=Path), help="Keep accepted jobs in this file over a restart.")
+@click.option("--ledger", type=PATH, help="Keep accepted jobs in this file over a restart.")
 @click.option("--seed", type=int, help="Same seed and requests: same durations, endings and faults.")
 @click.option("--job-duration-s", type=float, default=0.2, help="Median time a job takes.")
 @click.option("--job-duration-sigma", type=float, default=0.6, help="Lognormal spread of it; 0: all the same.")
@@ -57,9 +59,7 @@ Its requests so far: curl http://127.0.0.1:8765/sandbox/stats
 @click.option("--silent-mode", is_flag=True, help="Jobs don't say which mode they were given.")
 @click.option("--silent-created-at", is_flag=True, help="Jobs don't say when they were created.")
 @click.option("--upper-case-ids", is_flag=True, help="Results spell file IDs that are UUIDs in upper case.")
-@click.option(
-    "--faults", type=click.Path(path_type=Path), help="Faults: a TOML file of names and values, as for --fault."
-)
+@click.option("--faults", type=PATH, help="Faults: a TOML file of names and values, as for --fault.")
 @click.option("--fault", multiple=True, metavar="NAME=VALUE", help="One fault, like error=0.1; may be repeated.")
 def sandbox_command(
     port: int, faults: Path | None, fault: tuple[str, ...], further_key: tuple[str, ...], **values: Any

@@ -225,3 +225,11 @@ def test_help_shows_an_example() -> None:
     assert done.returncode == 0, done.stderr
     assert "--results-page-size" in done.stdout
     assert "classify-batch sandbox --port 8765" in done.stdout
+
+
+@pytest.mark.parametrize("option", ["--documents", "--ledger", "--faults"])
+def test_an_empty_path_is_refused(option: str) -> None:
+    """An unset variable of a script doesn't make the working directory the documents."""
+    done = run_process([*COMMAND, option, ""])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "it is empty (is a variable not set?)" in done.stderr
