@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 import anyio
@@ -72,9 +73,9 @@ class TunnelBackend(httpcore.AsyncNetworkBackend):
             if self._proxy.scheme == "https":
                 stream = await stream.start_tls(self._context, self._proxy.host)
             await stream.write(self._build_connect(format_address(host, port)))
-            status, reason = await _read_answer(stream)
+            status = await _read_status(stream)
             if not 200 <= status < 300:
-                message = f"{name}, answers {status} {reason}".rstrip()
+                message = f"{name}, answers {status} {_reason_of(status)}".rstrip()
                 # A ProxyError counts as no connection, so that it is tried again: nothing of a create has left.
                 if status >= 500 or status in _FOR_LATER:
                     raise httpcore.ProxyError(message)
@@ -93,8 +94,8 @@ class TunnelBackend(httpcore.AsyncNetworkBackend):
         return b"\r\n".join([*lines, b"", b""])
 
 
-async def _read_answer(stream: httpcore.AsyncNetworkStream) -> tuple[int, str]:
-    """The proxy's status and its reason. Behind the head nothing may come: in a tunnel, we speak first."""
+async def _read_status(stream: httpcore.AsyncNetworkStream) -> int:
+    """The status of the proxy's answer. Behind its head nothing may come: in a tunnel, we speak first."""
     head = b""
     while b"\r\n\r\n" not in head:
         block = await stream.read(_HEAD_BYTES_MAX)
@@ -102,7 +103,15 @@ async def _read_answer(stream: httpcore.AsyncNetworkStream) -> tuple[int, str]:
         if not block or len(head) > _HEAD_BYTES_MAX:
             raise httpcore.RemoteProtocolError("it closed the connection, or doesn't speak HTTP")
     version, _, rest = head.split(b"\r\n", 1)[0].partition(b" ")
-    status, _, reason = rest.partition(b" ")
+    status, _, _ = rest.partition(b" ")
     if not (version.startswith(b"HTTP/1.") and len(status) == 3 and status.isdigit()):
         raise httpcore.RemoteProtocolError("it doesn't speak HTTP")
-    return int(status), reason.decode("latin-1")
+    return int(status)
+
+
+def _reason_of(status: int) -> str:
+    """What a status means, never in the proxy's own words: they may repeat the password that it was sent."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""

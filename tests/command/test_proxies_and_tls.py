@@ -159,6 +159,20 @@ def test_a_proxy_that_refuses_is_for_a_person(
     assert "wr0ng" not in all_output(done)
 
 
+@pytest.mark.parametrize(("status", "words"), [(403, "403 Forbidden"), (503, "503 Service Unavailable"), (599, "599")])
+def test_a_proxys_own_words_are_neither_shown_nor_kept(
+    call: Call, secure_api: str, status: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may repeat the password in its reason: the status's usual words are on screen and in the run's files."""
+    with ConnectProxy(status=status).serving() as address:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cr3t-pass@{address}")
+        said = all_output(call(secure_api, *COMMANDS["run"]))
+    assert f"answers {words}" in said
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert words.encode() in kept
+    assert b"s3cr3t-pass" not in said.encode() + kept
+
+
 def test_a_dead_proxy_is_named(command: Command, secure_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """75, and the message has host and port of the proxy, and never its password."""
     address = f"127.0.0.1:{free_port()}"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import threading
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,7 +108,7 @@ class ConnectProxy:
 
     Args:
         user: "user:password" that a client has to give, else it is answered 407.
-        status: what it answers to everything, if not 200.
+        status: what it answers to everything, if not 200. Its reason repeats the user and password that it was given.
 
     Attributes:
         asked: the addresses for which tunnels were asked.
@@ -130,7 +130,8 @@ class ConnectProxy:
         elif self._login is not None and b"Proxy-Authorization: " + self._login not in head:
             writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
         elif self._status != 200:
-            writer.write(b"HTTP/1.1 %d Said So\r\nContent-Length: 0\r\n\r\n" % self._status)
+            login = b64decode(head.partition(b"Basic ")[2].partition(b"\r\n")[0])
+            writer.write(b"HTTP/1.1 %d not %s\r\nContent-Length: 0\r\n\r\n" % (self._status, login))
         else:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await writer.drain()
