@@ -10,18 +10,21 @@ those within a tenth of a second of the first count as the same one. A person wh
 terminal that is closed sends SIGHUP up to three times, by the shell and by the system, as far apart as the shell is
 slow.
 
-What was asked to stop may hang in the operating system: a resolver that nobody answers, a disk that is gone. So the
-process exits by itself where it is still there after `EXIT_TIMEOUT_S`.
+What was asked to stop may hang in the operating system: a resolver that nobody answers, a disk that is gone, a stderr
+that stands still (Ctrl-S, a paused pager, a full pipe). So the process exits by itself where it is still there after
+`EXIT_TIMEOUT_S`, and its last message is dropped where it would have to wait.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 INCOMPLETE = 75
@@ -32,6 +35,9 @@ SAME_HANGUP_WITHIN_S = 1.0
 EXIT_TIMEOUT_S = 3.6
 """After so long from the first signal on the process exits by itself. The engine takes 2.5 s at most for the requests
 that are in flight."""
+
+LAST_MESSAGE_WITHIN_S = 0.2
+"""How long the last message may take: a terminal that has room for a part of it makes the rest wait."""
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -69,6 +75,10 @@ def ignore_late_signals(status: int) -> None:
     global _status
     _status = status
     if _first is not None:
+        # Python flushes them again at its end, where no alarm rescues a process whose stdout stands still.
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(Exception):  # what can't be written was reported, or nobody reads it
+                stream.flush()
         atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)  # is called when all threads have ended
         for number in _STOP_SIGNALS:
             signal.signal(number, signal.SIG_IGN)
@@ -107,6 +117,9 @@ def exit_on_alarm(_number: int, _frame: FrameType | None) -> None:
 
 
 def exit_at_once(status: int, message: str) -> None:
+    """Writes the message, where that makes nobody wait, and ends the process. Call it in a signal handler only."""
+    signal.signal(signal.SIGALRM, lambda _number, _frame: os._exit(status))
+    signal.setitimer(signal.ITIMER_REAL, LAST_MESSAGE_WITHIN_S)
     try:
         write_last_message(message)
     finally:  # also where stdout or stderr can't be written
@@ -115,7 +128,18 @@ def exit_at_once(status: int, message: str) -> None:
 
 def write_last_message(message: str) -> None:
     try:
-        os.write(2, f"\n{message}\n".encode())  # not sys.stderr: the signal may have come in the middle of its write
+        if has_room(2):
+            os.write(
+                2, f"\n{message}\n".encode()
+            )  # not sys.stderr: the signal may have come in the middle of its write
     finally:
-        if sys.stdout is not None and not sys.stdout.closed:
+        # A thread that waits for room holds the stream's lock, and no alarm ends the waiting for a lock.
+        if sys.stdout is not None and not sys.stdout.closed and has_room(1):
             sys.stdout.flush()
+
+
+def has_room(descriptor: int) -> bool:
+    """Whether a short write ends at once, if only with an error; a pipe then takes 4 KiB."""
+    room = select.poll()
+    room.register(descriptor, select.POLLOUT)
+    return bool(room.poll(0))

@@ -101,14 +101,23 @@ def printing_result(status: int) -> Iterator[None]:
 
 
 class MessageStream(io.FileIO):
-    """For stderr: drops what can't be written, and reports every write as done."""
+    """For stderr: drops what can't be written, and reports every write as done.
+
+    It takes text without a buffer between: a buffer has a lock, and where one thread waits for a terminal that stands
+    still, the main thread would wait for the lock, and handle no signal.
+    """
 
     def write(self, data: ReadableBuffer, /) -> int:
-        try:
-            written: int | None = super().write(data)
-        except OSError:
-            written = None
-        return memoryview(data).nbytes if written is None else written
+        rest = memoryview(data).cast("B")
+        while rest:
+            try:
+                written: int | None = super().write(rest)
+            except OSError:
+                break
+            if written is None:
+                break
+            rest = rest[written:]
+        return memoryview(data).nbytes
 
 
 class ResultStream(io.FileIO):
@@ -140,7 +149,7 @@ def install_streams() -> None:
     if sys.stdout is sys.__stdout__:  # leave alone what a test, or an embedding program, put there
         sys.stdout = wrap_descriptor(ResultStream, 1, sys.__stdout__)
     if sys.stderr is sys.__stderr__:
-        sys.stderr = wrap_descriptor(MessageStream, 2, sys.__stderr__)
+        sys.stderr = wrap_descriptor(MessageStream, 2, sys.__stderr__, buffered=False)
 
 
 def occupy_closed_descriptors() -> None:
@@ -155,12 +164,12 @@ def occupy_closed_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
 
 
-def wrap_descriptor(kind: type[io.FileIO], number: int, before: TextIO | None) -> TextIO:
-    if before is None:
-        return io.TextIOWrapper(io.BufferedWriter(kind(os.devnull, "wb")), encoding="utf-8")
+def wrap_descriptor(kind: type[io.FileIO], number: int, before: TextIO | None, *, buffered: bool = True) -> TextIO:
+    stream = kind(os.devnull, "wb") if before is None else kind(number, "wb", closefd=False)
     return io.TextIOWrapper(
-        io.BufferedWriter(kind(number, "wb", closefd=False)),
-        encoding=before.encoding,
-        errors=before.errors,
-        line_buffering=True,
+        io.BufferedWriter(stream) if buffered else stream,
+        encoding="utf-8" if before is None else before.encoding,
+        errors=None if before is None else before.errors,
+        line_buffering=before is not None,
+        write_through=not buffered,
     )
