@@ -40,8 +40,7 @@ def init_command(
     from classify_batch.errors import UsageError
     from classify_batch.settings.new_config import INPUT_EXAMPLE, check_config, format_config, recommend_version
 
-    if config.is_symlink() or config.exists():
-        raise UsageError(f"{config} is there already", hint="name another file, or remove it first")
+    refuse_bad_target(config)
     asks = sys.stdin is not None and sys.stdin.isatty()
     version = api_version or recommend_version(mode)
     decided = bool(api_version or mode or rules) or base_url == "sandbox"  # where it makes no difference
@@ -63,6 +62,21 @@ def init_command(
     return 0
 
 
+def refuse_bad_target(path: Path) -> None:
+    """Raises UsageError where no new file can be made, before anybody is asked anything."""
+    from classify_batch.errors import UsageError
+    from classify_batch.store.atomic_file import beside
+
+    try:
+        if path.is_symlink() or path.exists():
+            raise UsageError(f"{path} is there already", hint="name another file, or remove it first")
+        if not path.parent.is_dir():
+            raise UsageError(f"{path} can't be written: there is no such folder", hint="name a path in one that exists")
+        beside(path).exists()  # raises where this name, which is longer, can't be
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror or error}", hint="name another file") from None
+
+
 def write_new_file(path: Path, text: str) -> None:
     """Writes a file that isn't there yet, whole or not at all. Raises UsageError; StoreError where the disk refuses."""
     import anyio
@@ -70,8 +84,6 @@ def write_new_file(path: Path, text: str) -> None:
     from classify_batch.errors import UsageError
     from classify_batch.store.atomic_file import create_file
 
-    if not path.parent.is_dir():
-        raise UsageError(f"{path} can't be written: there is no such folder", hint="name a path in one that exists")
     try:
         anyio.run(create_file, path, text.encode())
     except FileExistsError:

@@ -39,14 +39,25 @@ class RunOutputs(NamedTuple):
     def refuse_bad_targets(self) -> None:
         """Raises UsageError for a file that can't be written."""
         for path in (self.log_file, self.metrics_file, self.summary_file):
-            if path is None:
-                continue
-            if path.is_dir():
-                raise UsageError(f"{path} is a folder", hint="name a file")
-            if not path.parent.is_dir():
-                raise UsageError(f"there is no folder {path.parent}", hint="create it first, or name another file")
-            if not os.access(path if path.exists() else path.parent, os.W_OK):
-                raise UsageError(f"{path} can't be written", hint="change its permissions, or name another file")
+            if path is not None:
+                try:
+                    _refuse_bad_target(path, is_replaced=path is not self.log_file)
+                except OSError as error:  # the name is too long, or the folder may not be read
+                    reason = error.strerror or str(error)
+                    raise UsageError(f"{path} can't be written: {reason}", hint="name another file") from None
+
+
+def _refuse_bad_target(path: Path, *, is_replaced: bool) -> None:
+    from classify_batch.store.atomic_file import beside
+
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint="name a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}", hint="create it first, or name another file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"{path} can't be written", hint="change its permissions, or name another file")
+    if is_replaced:
+        beside(path).exists()  # raises where this name, which is longer, can't be
 
 
 class OutputFiles:

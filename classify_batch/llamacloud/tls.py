@@ -31,7 +31,8 @@ def make_ssl_context(environ: Mapping[str, str]) -> ssl.SSLContext:
     if file := environ.get(CERTIFICATES_FILE):
         return _trust_file(file)
     if folders := environ.get(CERTIFICATES_FOLDER):
-        if not any(Path(folder).is_dir() for folder in folders.split(os.pathsep)):
+        # Path.is_dir raises for a name that is too long.
+        if not any(os.path.isdir(folder) for folder in folders.split(os.pathsep)):  # noqa: PTH112
             raise _unusable_error(CERTIFICATES_FOLDER, folders, "is no folder", "a folder of certificates")
         return ssl.create_default_context(capath=folders)
     return ssl.create_default_context(cafile=certifi.where())

@@ -47,8 +47,9 @@ def read_uploaded_ids(paths: Sequence[Path]) -> list[str]:
 
 
 def _read_file(path: Path) -> Iterator[str]:
-    source = path / UPLOADS_JSONL if path.is_dir() else path
+    source = path
     try:
+        source = path / UPLOADS_JSONL if path.is_dir() else path
         lines = source.read_bytes().split(b"\n")
     except OSError as error:
         raise SourceError(f"{printable_line(str(source))}: {error.strerror or error}", hint=WHAT_IT_TAKES) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -116,7 +117,9 @@ async def embedded_sandbox(settings: Settings, folder: Path | None) -> AsyncIter
 def refuse_missing_documents(settings: Settings) -> None:
     """Raises SettingsError where the embedded sandbox has no folder to classify."""
     documents = settings.sandbox.documents
-    if settings.api.base_url == SANDBOX and documents is not None and not documents.is_dir():
+    if settings.api.base_url != SANDBOX or documents is None:
+        return
+    if not os.path.isdir(documents):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         raise SettingsError(
             f"sandbox.documents: there is no folder {documents}", hint="name a folder that holds text files"
         )

@@ -192,8 +192,9 @@ async def iterate_pages(read_page: Callable[[str | None], Awaitable[Body]], toke
 
 def refuse_bad_paths(paths: Sequence[Path], *, recursive: bool) -> None:
     """Raises UsageError that names all wrong paths, before anything is sent."""
-    missing = [path for path in paths if not path.exists()]  # a broken link, too
-    folders = [] if recursive else [path for path in paths if path.is_dir()]
+    # Path's own tests raise for a name that is too long.
+    missing = [path for path in paths if not os.path.exists(path)]  # noqa: PTH110 - a broken link, too
+    folders = [] if recursive else [path for path in paths if os.path.isdir(path)]  # noqa: PTH112
     if missing:
         raise UsageError(f"there is no {format_paths(missing)}", hint="nothing was sent; check the paths")
     if folders:

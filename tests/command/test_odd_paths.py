@@ -1,4 +1,4 @@
-"""Run directories whose names can't be: refused by every command with 2, and with what to do."""
+"""Run directories, and other files, whose names can't be: refused by every command with 2, and with what to do."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from classify_batch.cli.rendering.metrics_file import MetricsFile
+from classify_batch.errors import ClassifyBatchError
 from tests.support.command_line import command
 
 CONFIG = """
@@ -53,3 +55,67 @@ def test_a_name_that_can_not_be_is_refused_with_2(folder: Path, name: str, words
 def test_an_export_beside_such_a_name_is_refused_with_2(folder: Path) -> None:
     """The run's directory is named before the target."""
     assert "can't be a run directory" in command("export", "x" * 256, "out.csv", folder=folder, status=2).stderr
+
+
+INIT_RULE = ("--rule", "invoice=has line items and a total")
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "x" * 256 + "/in", "x/" * 2500], ids=["name", "folder", "path"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("init", NAME, *INIT_RULE),
+        ("run", *PLAN, "run", "--log-file", NAME),
+        ("run", *PLAN, "run", "--metrics-file", NAME),
+        ("run", *PLAN, "run", "--summary-file", NAME),
+        ("files", "upload", NAME),
+        ("files", "upload", "--recursive", NAME),
+        ("files", "delete", NAME, "--yes"),
+        ("run", "documents.toml", "--input", "ids", "--run-dir", "run"),
+        ("check", "documents.toml", "--input", "ids"),
+    ],
+    ids=" ".join,
+)
+def test_a_name_that_is_too_long_is_refused_with_2(folder: Path, name: str, words: tuple[str, ...]) -> None:
+    """Every name that a person gives: it was taken for a fault of ours, with 70."""
+    (folder / "documents.toml").write_text(f'{CONFIG}[sandbox]\ndocuments = "{name}"\n')
+    done = command(*[name if word == NAME else word for word in words], folder=folder, status=2)
+    assert name[:60] in done.stderr + done.stdout
+    assert "hint: " in done.stderr or words[0] == "check"
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--metrics-file", "--summary-file"])
+def test_a_name_that_is_too_long_to_be_written_beside_is_refused_with_2(folder: Path, option: str) -> None:
+    """A name may have 255 bytes, and such a file is first written under a longer one: nothing is sent."""
+    done = command("run", *PLAN, "run", option, "x" * 254, folder=folder, status=2)
+    assert f"{'x' * 254} can't be written: File name too long\nhint: name another file" in done.stderr
+    assert not (folder / "run").exists()
+
+
+def test_init_says_at_once_that_a_name_is_too_long(folder: Path) -> None:
+    """Before it asks for rules, and not that a directory of runs is wrong."""
+    done = command("init", "x" * 254, folder=folder, status=2)
+    assert f"{'x' * 254} can't be written: File name too long\nhint: name another file" in done.stderr
+
+
+def test_a_table_in_a_folder_whose_name_is_too_long_is_refused_with_2(folder: Path) -> None:
+    """An export into a partition of it; the run is complete."""
+    command("run", *PLAN, "run", folder=folder, status=0)
+    words = ("export", "run", f"{'x' * 256}/table", "--partition", "dt=2026-11-22")
+    assert "File name too long" in command(*words, folder=folder, status=2).stderr
+
+
+def test_a_folder_of_certificates_whose_name_is_too_long_is_refused_with_2(folder: Path) -> None:
+    """SSL_CERT_DIR may name several folders; the error names the variable."""
+    environ = {"SSL_CERT_DIR": f"absent:{'x' * 256}", "SSL_CERT_FILE": ""}
+    done = command("jobs", "list", "--base-url", "https://127.0.0.1:1", folder=folder, environ=environ, status=2)
+    assert "SSL_CERT_DIR" in done.stderr
+
+
+def test_metrics_that_can_not_be_written_end_no_run(folder: Path) -> None:
+    """Also where the name beside is too long: a warning, once."""
+    metrics = MetricsFile(folder / ("x" * 254), folder)
+    for _ in range(2):
+        metrics.end_with_error(ClassifyBatchError("gone"))
+    assert list(folder.glob("x*")) == []

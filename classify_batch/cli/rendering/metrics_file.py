@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,7 +87,8 @@ class MetricsFile:
                 file.write(format_metrics(numbers, self._run_dir, time.time()))
             temporary.replace(self._path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             if not self._failed:
                 log.warning("%s can't be written: %s; the run goes on without it", self._path, error.strerror or error)
             self._failed = True

@@ -74,10 +74,10 @@ def target_in_partition(table: str | PathLike[str], partitions: Sequence[Partiti
 
 def make_partition(table: Path, partitions: Sequence[Partition]) -> Path:
     """Creates the directory of a partition; that of the table, too, if only it is missing. Raises UsageError."""
-    if not table.parent.is_dir():
-        raise UsageError(f"there is no directory {table.parent}", hint="create it first, or name another target")
     directory = table / directory_of(partitions)
     try:
+        if not table.parent.is_dir():
+            raise UsageError(f"there is no directory {table.parent}", hint="create it first, or name another target")
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{directory}: {error.strerror or error}", hint="name a directory as the target") from None
