@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from classify_batch.errors import SettingsError
 from classify_batch.settings.host_names import find_host_error, format_address
@@ -73,9 +73,14 @@ def read_proxy(url: str, variable: str) -> Proxy:
         raise _unusable_proxy_error(variable, f"is no URL of a proxy: {error or 'there is no port 0'}")
     authorization = None
     if parts.username or parts.password:
-        pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
-        authorization = b"Basic " + b64encode(pair.encode())
+        pair = b":".join(map(_decode_login, (parts.username or "", parts.password or "")))
+        authorization = b"Basic " + b64encode(pair)
     return Proxy(scheme, host, port or _DEFAULT_PORTS[scheme], variable, authorization)
+
+
+def _decode_login(text: str) -> bytes:
+    """A user or password as it is sent: any bytes, written as they are or as %XX."""
+    return unquote_to_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 def _unusable_proxy_error(variable: str, what: str) -> SettingsError:
@@ -107,7 +112,7 @@ def _split_entries(no_proxy: str) -> Iterator[str]:
 def _names_address(entry: str, host: str, port: int) -> bool:
     if (behind := _PORT_BEHIND.fullmatch(entry)) is not None:
         entry = behind[1]
-        if int(behind[2]) != port:
+        if behind[2].lstrip("0") != str(port):  # not as numbers: int() refuses thousands of digits
             return False
     if (network := _read_network(entry)) is not None:
         address = _parse_ip_address(host)

@@ -52,6 +52,18 @@ def test_user_and_password_are_sent_decoded_and_shown_nowhere() -> None:
     assert "Basic" not in repr(proxy)
 
 
+def test_user_and_password_may_be_any_bytes() -> None:
+    """Bytes that are no UTF-8, as Python gives them for a variable or as %XX, go out as they are."""
+    for url in ("http://us\udcffer:p\udcfe@proxy:1", "http://us%FFer:p%FE@proxy:1"):
+        assert read_proxy(url, "HTTPS_PROXY").authorization == b"Basic " + b64encode(b"us\xffer:p\xfe")
+
+
+def test_a_port_of_thousands_of_digits_is_another_port() -> None:
+    """In NO_PROXY it names nothing, and is no fault of ours."""
+    assert not needs_no_proxy(HOST, 443, f"{HOST}:{'4' * 5000}")
+    assert needs_no_proxy(HOST, 443, f"{HOST}:{'0' * 5000}443")
+
+
 @pytest.mark.parametrize(
     "url",
     [
