@@ -20,6 +20,7 @@ from classify_batch.settings.host_names import find_host_error, format_address
 _VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BROKEN_SCHEME = re.compile(r"/|(?:https?|socks\w*)(?::/(?!/)|:///|//)", re.IGNORECASE)
 _PORT_BEHIND = re.compile(r"(\[[^\]]*\]|[^:]*):([0-9]+)")
 
 
@@ -59,14 +60,19 @@ def choose_proxy(host: str, port: int, environ: Mapping[str, str]) -> Proxy | No
 
 def read_proxy(url: str, variable: str) -> Proxy:
     """The proxy that a URL names; one without a scheme, such as `proxy.example.com:3128`, is an HTTP proxy."""
+    if url[:1] in ("'", '"') or url[-1:] in ("'", '"'):
+        raise _unusable_proxy_error(variable, "has quotes around its URL: they must not be a part of it")
+    if _BROKEN_SCHEME.match(url):
+        raise _unusable_proxy_error(variable, "is no URL of a proxy: it doesn't begin with http:// or https://")
     url = url if _SCHEME.match(url) else f"http://{url}"
+    # First of all: what looks like a host or port may be a part of the password.
+    if _has_unescaped_login(url):
+        raise _unusable_proxy_error(variable, "has a user or password whose special characters must be written as %XX")
     try:
         parts = urlsplit(url)
         scheme, host, port = parts.scheme, parts.hostname or "", parts.port
     except ValueError:
         raise _unusable_proxy_error(variable, "is no URL of a proxy: its host or port can't be read") from None
-    if "@" in parts.path + parts.query + parts.fragment:  # what looks like a host is then a part of the password
-        raise _unusable_proxy_error(variable, "has a user or password whose special characters must be written as %XX")
     if scheme not in _DEFAULT_PORTS:
         raise _unusable_proxy_error(variable, f"names a {scheme} proxy, and only HTTP proxies can be used")
     if (error := find_host_error(host)) is not None or port == 0:
@@ -76,6 +82,12 @@ def read_proxy(url: str, variable: str) -> Proxy:
         pair = b":".join(map(_decode_login, (parts.username or "", parts.password or "")))
         authorization = b"Basic " + b64encode(pair)
     return Proxy(scheme, host, port or _DEFAULT_PORTS[scheme], variable, authorization)
+
+
+def _has_unescaped_login(url: str) -> bool:
+    """Whether a user or password has one of the characters that end the part of a URL in which they stand."""
+    login, at, _ = url.partition("://")[2].rpartition("@")
+    return bool(at) and any(sign in login for sign in "/?#[]")
 
 
 def _decode_login(text: str) -> bytes:

@@ -93,6 +93,47 @@ def test_an_unusable_proxy_is_an_error_that_names_its_variable(url: str) -> None
         assert choose_proxy(HOST, 443, {variable: url, "NO_PROXY": HOST}) is None
 
 
+SPECIAL = "special characters must be written as %XX"
+NO_SCHEME = "it doesn't begin with http:// or https://"
+QUOTES = "has quotes around its URL"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://user:12/s3cret@proxy:1", SPECIAL),
+        ("http://user:12#s3cret@proxy:1", SPECIAL),
+        ("http://user:12?s3cret@proxy:1", SPECIAL),
+        ("http://user:/s3cret@proxy:1", SPECIAL),
+        ("http://user:a/s3cret@proxy:1", SPECIAL),
+        ("http://us/er:s3cret@proxy:1", SPECIAL),
+        ("http://user:s3c[ret@proxy:1", SPECIAL),
+        ("user:x/s3cret@proxy:1", SPECIAL),
+        ("user:/s3cret@proxy:1", SPECIAL),
+        ("socks5://user:x/s3cret@proxy:1", SPECIAL),
+        ("//user:s3cret@proxy:1", NO_SCHEME),
+        ("http:/user:s3cret@proxy:1", NO_SCHEME),
+        ("http:///user:s3cret@proxy:1", NO_SCHEME),
+        ("HTTP//user:s3cret@proxy:1", NO_SCHEME),
+        ("'http://user:s3cret@proxy:1'", QUOTES),
+        ('"http://user:s3cret@proxy:1"', QUOTES),
+        ('http://user:s3cret@proxy:1"', QUOTES),
+        ("http://user:s3cret@proxy:abc", "its host or port can't be read"),
+    ],
+)
+def test_the_error_says_what_is_wrong_with_the_url(url: str, words: str) -> None:
+    """A password that isn't escaped is not called a bad host or port, nor quotes and a broken scheme a bad password."""
+    with pytest.raises(SettingsError, match=words) as caught:
+        read_proxy(url, "HTTPS_PROXY")
+    assert "s3c" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://user:12@34@proxy:1", "http://user:it's@proxy:1", "http://https:1"])
+def test_signs_that_need_no_escape_stay(url: str) -> None:
+    """The last @ is the one before the host; quotes inside, and hosts with odd names."""
+    assert read_proxy(url, "HTTPS_PROXY").port == 1
+
+
 @pytest.mark.parametrize(
     ("no_proxy", "host"),
     [
