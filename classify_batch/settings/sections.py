@@ -60,7 +60,7 @@ def check_base_url(value: str) -> str:
         raise ValueError(f"not a URL: {host_error or 'there is no port 0'}")
     if not value.isprintable() or " " in value:
         raise ValueError("not a URL: it has spaces or control characters")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if "@" in parts.netloc or "?" in value or "#" in value:  # an empty one, too: the paths would be put behind it
         raise ValueError("a base URL has no user, query or fragment")
     if parts.scheme == "http" and parts.hostname not in _HOME_HOSTS:
         raise ValueError("http:// would send the API key in the clear to another machine; use https://")

@@ -314,6 +314,10 @@ def test_variables_of_tls_mean_nothing_for_plain_http(
         "exa%6dple.com",
         "a.com:0",
         ".com",
+        "example.com/?",
+        "example.com/#",
+        "example.com#/",
+        "@example.com",
     ],
 )
 def test_an_address_that_cannot_be_asked_for_is_2(command: Command, host: str) -> None:
