@@ -57,7 +57,7 @@ class TunnelBackend(httpcore.AsyncNetworkBackend):
                 stream = await self._backend.connect_tcp(
                     proxy.host, proxy.port, local_address=local_address, socket_options=socket_options
                 )
-                return await self._open_tunnel(stream, host, port, name)
+                return Tunnel(await self._open_tunnel(stream, host, port, name), name)
         except (TimeoutError, httpcore.TimeoutException) as error:
             raise httpcore.ConnectTimeout(f"{name}: nothing came within {timeout} s") from error
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
@@ -92,6 +92,35 @@ class TunnelBackend(httpcore.AsyncNetworkBackend):
         if self._proxy.authorization is not None:
             lines.append(b"Proxy-Authorization: " + self._proxy.authorization)
         return b"\r\n".join([*lines, b"", b""])
+
+
+class Tunnel(httpcore.AsyncNetworkStream):
+    """A tunnel before TLS is spoken in it: what breaks it then is told with the proxy's name."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream, proxy_name: str) -> None:
+        self._stream = stream
+        self._proxy_name = proxy_name
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return await self._stream.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        try:
+            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except (httpcore.NetworkError, httpcore.TimeoutException) as error:
+            reason = str(error) or "the connection was closed before TLS began"
+            raise type(error)(f"through {self._proxy_name}: {reason}") from error
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 async def _read_status(stream: httpcore.AsyncNetworkStream) -> int:

@@ -173,6 +173,22 @@ def test_a_proxys_own_words_are_neither_shown_nor_kept(
     assert b"s3cr3t-pass" not in said.encode() + kept
 
 
+@pytest.mark.parametrize("behind", [b"", b"no TLS at all, sorry " * 20])
+def test_a_proxy_whose_tunnel_breaks_before_tls_is_named(
+    command: Command, secure_api: str, behind: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After its 200 it closes the connection, or sends something else: 75, with proxy, variable and a reason."""
+    with ConnectProxy(behind=behind).serving() as address:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://user:s3cr3t-pass@{address}")
+        done = command(secure_api)
+    said = all_output(done)
+    assert done.status == 75, said
+    reason = "WRONG_VERSION_NUMBER" if behind else "the connection was closed before TLS began"
+    assert f"through the proxy {address}, which HTTPS_PROXY names: " in said
+    assert reason in said
+    assert "s3cr3t-pass" not in said
+
+
 def test_a_dead_proxy_is_named(command: Command, secure_api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """75, and the message has host and port of the proxy, and never its password."""
     address = f"127.0.0.1:{free_port()}"

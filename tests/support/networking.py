@@ -110,11 +110,14 @@ class ConnectProxy:
         user: "user:password" that a client has to give, else it is answered 407.
         status: what it answers to everything, if not 200. Its reason repeats the user and password that it was given.
 
+        behind: what it sends in the tunnel before it closes it; None: a tunnel that leads somewhere.
+
     Attributes:
         asked: the addresses for which tunnels were asked.
     """
 
-    def __init__(self, user: str | None = None, status: int = 200) -> None:
+    def __init__(self, user: str | None = None, status: int = 200, behind: bytes | None = None) -> None:
+        self._behind = behind
         self._login = None if user is None else b"Basic " + b64encode(user.encode())
         self._status = status
         self.asked: list[str] = []
@@ -135,6 +138,11 @@ class ConnectProxy:
         else:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await writer.drain()
+            if self._behind is not None:
+                await reader.read(65536)  # the beginning of TLS
+                writer.write(self._behind)
+                await writer.drain()
+                return
             await connect_both(reader, writer, "127.0.0.1", int(address.rpartition(b":")[2]))
         await writer.drain()
 
