@@ -35,6 +35,9 @@ def read_toml(path: Path) -> ConfigFile:
         raise SettingsError(f"config {path} is not UTF-8 (byte {error.start})", hint=hint) from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"config {path} is not TOML: {error}", hint=hint) from None
+    except (ValueError, RecursionError):  # of int(), and of lists in lists
+        what = "a number that is too long, or lists that are nested too deeply"
+        raise SettingsError(f"config {path} can't be read: it holds {what}", hint=hint) from None
 
 
 _HEADER = re.compile(r"^\s*\[(\[?)\s*([A-Za-z0-9_.\s-]+?)\s*\]?\]\s*(?:#.*)?$")

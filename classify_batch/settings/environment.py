@@ -7,12 +7,12 @@ makes for a service whose name begins with `classify-batch` ("service links") ar
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, EnvSettingsSource
+from pydantic_settings import SettingsError as EnvironmentSettingsError
 
 from classify_batch.errors import SettingsError
 
@@ -42,14 +42,15 @@ def is_service_link(name: str, value: str) -> bool:
     return "__" not in name and _SERVICE_LINK.match(f"{name}={value}") is not None
 
 
-def variables_not_json() -> Iterator[str]:
-    """The variables that should hold JSON, and don't."""
+def unreadable_variables(settings_cls: type[BaseSettings]) -> Iterator[str]:
+    """The variables that should hold JSON, and don't, or are nested too deeply."""
+    source = EnvSettingsSource(settings_cls)
     for name, value in given_variables():
-        if "__" not in name or value.lstrip()[:1] in ("[", "{"):
-            try:
-                json.loads(value)
-            except ValueError:
-                yield name
+        source.env_vars = {name.lower(): value}  # alone: the source's own error names no variable
+        try:
+            source()
+        except (EnvironmentSettingsError, RecursionError):
+            yield name
 
 
 def refuse_unknown_variables(settings_cls: type[BaseSettings]) -> None:

@@ -33,7 +33,7 @@ def describe_place(where: tuple[str | int, ...], file: ConfigFile, options: Mapp
     """Where a value was given; the places in the order of their precedence."""
     if file.path is not None and is_value_set(options, where):
         return "given as an option: "
-    if (variable := variable_of(where)) is not None:
+    if (variable := variable_of(where) or variable_inside(where, file.values)) is not None:
         return f"{variable} in the environment: "
     line = find_line_of_value(file.text, where)
     return f"{file.path}, line {line}: " if line is not None else f"{file.path}: " if file.path is not None else ""
@@ -49,6 +49,17 @@ def variable_of(where: tuple[str | int, ...]) -> str | None:
     if section is not None and is_value_set({where[0]: json.loads(os.environ[section])}, where[:2]):
         return section
     return VENDOR_URL if where == ("api", "base_url") and os.environ.get(VENDOR_URL) else None
+
+
+def variable_inside(where: Sequence[str | int], values: Mapping[str, Any]) -> str | None:
+    """The first variable that gives a part of a value, where the file has no table that it could be a part of: then
+    the whole value comes from the environment. None: there is none."""
+    found: Any = values
+    for step in where:
+        found = found[step] if is_value_set(found, [step]) else None
+    begins = ENV_PREFIX + "".join(f"{step}__" for step in where)
+    names = (name for name, _ in given_variables() if name.upper().startswith(begins.upper()))
+    return None if isinstance(found, Mapping) else next(names, None)
 
 
 def is_value_set(values: Any, where: Sequence[str | int]) -> bool:

@@ -16,7 +16,7 @@ from classify_batch.run_records import RunIdentity, StoredParsing, StoredSetting
 from classify_batch.settings.accounts import ACCOUNTS_MAX, AccountSettings
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile, read_toml
 from classify_batch.settings.consistency import refuse_misfits
-from classify_batch.settings.environment import ENV_PREFIX, VENDOR_URL, refuse_unknown_variables, variables_not_json
+from classify_batch.settings.environment import ENV_PREFIX, VENDOR_URL, refuse_unknown_variables, unreadable_variables
 from classify_batch.settings.error_places import make_settings_error
 from classify_batch.settings.job_spec import JobSpecs
 from classify_batch.settings.sections import (
@@ -83,8 +83,8 @@ class Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             raise make_settings_error(error, CONFIG_FILE.get(), values, type(self)) from None
-        except EnvironmentSettingsError as error:
-            said = ", ".join(variables_not_json()) or str(error)
+        except (EnvironmentSettingsError, RecursionError) as error:
+            said = ", ".join(unreadable_variables(type(self))) or str(error)
             raise SettingsError(f"the environment holds a setting that can't be read: {said}", hint=_JSON) from None
         refuse_misfits(self, values)
 

@@ -10,6 +10,7 @@ import pytest
 from classify_batch.errors import SettingsError
 from classify_batch.rundir.cost import estimate_cost_max
 from classify_batch.settings import Settings, find_line_of_value, read_api_key
+from classify_batch.settings.error_places import variable_inside
 from classify_batch.settings.job_spec import Language
 
 RULE = {"type": "invoice", "description": "has an invoice number and a total"}
@@ -268,6 +269,11 @@ def test_nested_values_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ("CLASSIFY_BATCH_LIMITS_ATTEMPTS", "1", "CLASSIFY_BATCH_LIMITS_ATTEMPTS"),
         ("CLASSIFY_BATCH_JOB__RULES", "[{", "CLASSIFY_BATCH_JOB__RULES"),
         ("CLASSIFY_BATCH_JOB", "x", "CLASSIFY_BATCH_JOB"),
+        ("CLASSIFY_BATCH_JOB__RULES", "x", "can't be read: CLASSIFY_BATCH_JOB__RULES"),
+        pytest.param("CLASSIFY_BATCH_LIMITS", "[" * 100_000, "can't be read: CLASSIFY_BATCH_LIMITS", id="deep section"),
+        pytest.param("CLASSIFY_BATCH_JOB__RULES", "[" * 100_000, "can't be read: CLASSIFY_BATCH_JOB__RULES", id="deep"),
+        ("CLASSIFY_BATCH_JOB__RULES__0__TYPE", "a", "CLASSIFY_BATCH_JOB__RULES__0__TYPE in the environment: job.rules"),
+        ("CLASSIFY_BATCH_ACCOUNTS__0__NAME", "a", "CLASSIFY_BATCH_ACCOUNTS__0__NAME in the environment: accounts"),
         ("CLASSIFY_BATCH_JOB", '{"mode": "SLOW"}', "CLASSIFY_BATCH_JOB in the environment: job.mode"),
         (
             "CLASSIFY_BATCH_JOB__RULES",
@@ -285,6 +291,20 @@ def test_a_fault_of_the_environment_names_the_variable(
     said = refusal(tmp_path / "c.toml", '[job]\nrules = [{ type = "a", description = "0123456789" }]\n')
     assert words in said
     assert "c.toml" not in said
+
+
+def test_a_table_of_the_file_is_not_blamed_on_a_variable_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with a table may as well come from the file; a table that isn't there comes from the variable."""
+    monkeypatch.setenv(name := "CLASSIFY_BATCH_JOB__PARSING_CONFIGURATION__LANG", "de")
+    where = ("job", "parsing_configuration")
+    assert variable_inside(where, {"job": {"parsing_configuration": {"target_pages": "1"}}}) is None
+    assert variable_inside(where, {"job": {}}) == name
+
+
+def test_a_config_that_python_can_not_take_is_refused(tmp_path: Path) -> None:
+    """Lists in lists without an end, and a number of thousands of digits: 2, with the file's name."""
+    for value in ("[" * 100_000, "9" * 5000):
+        assert "c.toml can't be read: it holds a number" in refusal(tmp_path / "c.toml", f"x = {value}\n")
 
 
 def test_a_fault_of_an_option_is_not_blamed_on_the_file(tmp_path: Path) -> None:
