@@ -13,7 +13,7 @@ import click
 from classify_batch.cli import signals
 from classify_batch.cli.rendering import outputs
 from classify_batch.cli.subcommands import CommandGroup, HelpContext
-from classify_batch.errors import EXIT_STATUS_MEANINGS, ClassifyBatchError, ExitStatus
+from classify_batch.errors import EXIT_STATUS_MEANINGS, ClassifyBatchError, ExitStatus, UsageError
 
 COMMANDS = (
     "run",
@@ -100,6 +100,7 @@ def leave_out_httpx_command_line() -> None:
 def run_command_line() -> int:  # noqa: C901, PLR0911 - one return for each kind of end
     """Runs the command that `sys.argv` names; prints the error that ends it, if one does."""
     try:
+        refuse_stray_completion()
         status = cli.main(prog_name=PROGRAM, standalone_mode=False, complete_var=COMPLETION_VARIABLE)
         sys.stdout.flush()  # here, where an error can still become a message and a status
     except click.UsageError as error:
@@ -114,7 +115,7 @@ def run_command_line() -> int:  # noqa: C901, PLR0911 - one return for each kind
             return report_internal_error(error)
         return print_error(str(error), error.hint, error.exit_status)
     except (BrokenPipeError, SystemExit):
-        if COMPLETION_VARIABLE in os.environ:
+        if os.environ.get(COMPLETION_VARIABLE):
             return 0  # a shell asked for completions, and has them
         discard_output()  # click leaves with 1 when a pipe breaks, and 1 would mean failed files
         return ExitStatus.INCOMPLETE
@@ -127,6 +128,25 @@ def run_command_line() -> int:  # noqa: C901, PLR0911 - one return for each kind
             return print_error(f"{where}{error.strerror}", "make room; the same command goes on", ExitStatus.INCOMPLETE)
         return report_internal_error(error)
     return int(status or 0)
+
+
+def refuse_stray_completion() -> None:
+    """Raises UsageError where no shell asks for completions, and the variable by which one does is set: click would
+    answer it, and the command would do nothing."""
+    asked = os.environ.get(COMPLETION_VARIABLE)
+    if not asked:
+        return
+    from classify_batch.cli.completion import SHELLS
+
+    shell, _, what = asked.partition("_")
+    word = os.environ.get("COMP_CWORD")
+    # fish gives the word itself, the others its number.
+    has_words = "COMP_WORDS" in os.environ and word is not None and (shell == "fish" or word in map(str, range(10_000)))
+    if shell not in SHELLS or not (what == "source" or (what == "complete" and has_words)):
+        raise UsageError(
+            f"{COMPLETION_VARIABLE} in the environment is {asked!r}, and no shell asks for completions",
+            hint=f"unset {COMPLETION_VARIABLE}: only shells set it, when they complete a command",
+        )
 
 
 def print_error(message: str, hint: str, status: ExitStatus) -> int:

@@ -59,3 +59,27 @@ def test_each_shell_gets_lines_that_call_the_command(shell: str) -> None:
 def test_other_shells_are_refused() -> None:
     """With those that there are."""
     assert "'bash', 'zsh', 'fish'" in command("completion", "tcsh", status=2).stderr
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"_CLASSIFY_BATCH_COMPLETE": "bash_complete"},
+        {"_CLASSIFY_BATCH_COMPLETE": "bash_complete", "COMP_WORDS": "classify-batch"},
+        {"_CLASSIFY_BATCH_COMPLETE": "zsh_complete", "COMP_WORDS": "classify-batch", "COMP_CWORD": "x"},
+        {"_CLASSIFY_BATCH_COMPLETE": "fish_complete"},
+        {"_CLASSIFY_BATCH_COMPLETE": "ksh_complete", "COMP_WORDS": "classify-batch", "COMP_CWORD": "1"},
+        {"_CLASSIFY_BATCH_COMPLETE": "1"},
+    ],
+)
+def test_a_stray_variable_of_completions_is_refused(environ: dict[str, str]) -> None:
+    """No shell asks: it was a bug of ours, or the command ended with 0 and did nothing."""
+    done = command("config", "show", "absent.toml", environ=environ, status=2)
+    assert f"_CLASSIFY_BATCH_COMPLETE in the environment is {environ['_CLASSIFY_BATCH_COMPLETE']!r}" in done.stderr
+    assert "hint: unset _CLASSIFY_BATCH_COMPLETE" in done.stderr
+
+
+def test_an_empty_variable_of_completions_is_an_unset_one() -> None:
+    """The command is carried out."""
+    done = command("config", "show", "absent.toml", environ={"_CLASSIFY_BATCH_COMPLETE": ""}, status=2)
+    assert "config absent.toml can't be read" in done.stderr
