@@ -42,6 +42,8 @@ COMPLETION_VARIABLE = "_CLASSIFY_BATCH_COMPLETE"
 """By which a shell asks for completions."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_THREAD = "can't start new thread"
+"""All that Python's RuntimeError says."""
 _TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 
 EPILOG = "\b\nExit statuses:\n" + "\n".join(
@@ -120,6 +122,9 @@ def run_command_line() -> int:  # noqa: C901, PLR0911 - one return for each kind
         discard_output()  # click leaves with 1 when a pipe breaks, and 1 would mean failed files
         return ExitStatus.INCOMPLETE
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
+        if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
+            hint = "raise the limit of memory (`ulimit -v`) or threads (`ulimit -u`); the same command goes on"
+            return print_error(str(error) or "there is no memory left", hint, ExitStatus.INCOMPLETE)
         if isinstance(error, OSError) and error.errno in _TOO_MANY_OPEN:
             hint = "raise the limit of open files (`ulimit -n`); the same command goes on"
             return print_error(f"{error.strerror}", hint, ExitStatus.INCOMPLETE)

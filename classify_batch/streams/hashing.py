@@ -17,10 +17,11 @@ PIECE_BYTES = 1 << 21
 
 class BackgroundHashes:
     """Several SHA-256, one after the other in one thread; the thread is there from the first large piece on, and ends
-    with the block of `with`."""
+    with the block of `with`. Where no thread can be started, the calling one hashes."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
+        self._can_start = True
 
     def __enter__(self) -> Self:
         return self
@@ -35,9 +36,18 @@ class BackgroundHashes:
         return BackgroundHash(self._submit_to_pool)
 
     def _submit_to_pool(self, hash_pieces: Callable[[], None]) -> Future[None]:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="classify-batch-sha256")
-        return self._pool.submit(hash_pieces)
+        if self._can_start:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(1, thread_name_prefix="classify-batch-sha256")
+            try:
+                return self._pool.submit(hash_pieces)
+            except RuntimeError:  # too little memory for its stack, or too many threads
+                self._can_start = False
+                self._pool.shutdown(cancel_futures=True)  # it still holds what it couldn't begin
+        done: Future[None] = Future()
+        hash_pieces()
+        done.set_result(None)
+        return done
 
 
 class BackgroundHash:

@@ -275,6 +275,20 @@ def test_a_full_disk_exits_with_75_and_names_the_file(tmp_path: Path) -> None:
     )
 
 
+def test_a_machine_without_room_for_a_thread_is_75(finished: Path) -> None:
+    """Too little memory, or too many threads: it is no bug, and the hint names the limits."""
+    code = (
+        "import resource, threading; from classify_batch.cli import main\n"
+        "threading.stack_size(1 << 30); resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        "main.main()"
+    )
+    done = under(finished, "IT", sys.executable, "-c", code, "verify", "run")
+    hint = "raise the limit of memory (`ulimit -v`) or threads (`ulimit -u`); the same command goes on"
+    assert (done.returncode, done.stderr) == (75, f"error: can't start new thread\nhint: {hint}\n")
+    done = under(finished, "IT", *failing("MemoryError"))
+    assert (done.returncode, done.stderr.splitlines()[0]) == (75, "error: there is no memory left")
+
+
 def test_a_run_exits_with_75_where_nothing_can_be_written(tmp_path: Path, quick: str) -> None:
     """Not stdout, no file and no log: 75, without a traceback."""
     done = under(tmp_path, "ulimit -f 0; IT 2>&1 >/dev/full", "jobs", "list", "--base-url", quick)

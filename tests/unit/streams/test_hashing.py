@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from hashlib import sha256
@@ -24,6 +26,29 @@ def test_a_background_hash_is_the_hash_of_all_that_was_added(size: int) -> None:
             one.add_bytes(data[start : start + 100_003])
             two.add_bytes(other[start : start + 100_003])
         assert (one.hexdigest(), two.hexdigest()) == (sha256(data).hexdigest(), sha256(other).hexdigest())
+
+
+WITHOUT_THREADS = """
+import resource, threading
+from hashlib import sha256
+from classify_batch.streams.hashing import PIECE_BYTES, BackgroundHashes
+
+threading.stack_size(1 << 30)
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+piece = bytes(range(256)) * (PIECE_BYTES // 256)
+with BackgroundHashes() as hashes:
+    one = hashes.new_hash()
+    for _ in range(4):
+        one.add_bytes(piece)
+    assert one.hexdigest() == sha256(piece * 4).hexdigest()
+assert threading.active_count() == 1
+"""
+
+
+def test_where_no_thread_can_be_started_the_hash_is_the_same() -> None:
+    """Under a limit of memory in which no thread's stack has room: each piece is hashed once."""
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THREADS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_no_thread_outlives_the_hashing() -> None:
