@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from classify_batch.cli.options import PATH
+from classify_batch.cli.signals import has_room
 
 _EPILOG = """\b
 Example: a sandbox that loses 5 % of the create answers, and the vendor's API key variable set for it:
@@ -87,7 +88,13 @@ def sandbox_command(
         else Faults.from_values(single_faults, "--fault")
     )
     with open_sandbox(Options.from_values(**values, further_keys=further_keys, faults=fault_rates)) as app:
-        anyio.run(serve_until_stopped, app, port, partial(print_base_url, api_key=values["api_key"]))
+        announce = partial(print_base_url, api_key=values["api_key"])
+        anyio.run(serve_until_stopped, app, port, announce, can_print_base_url)
+
+
+def can_print_base_url() -> bool:
+    """Whether neither stdout nor a terminal stands still."""
+    return has_room(1) and (sys.stderr is None or not sys.stderr.isatty() or has_room(2))
 
 
 def print_base_url(base_url: str, api_key: str) -> None:

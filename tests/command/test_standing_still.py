@@ -91,7 +91,7 @@ def standing_still(place: Path, command: str, kind: str) -> Iterator[subprocess.
     with (
         STREAMS[kind]() as stream,
         subprocess.Popen(
-            [*COMMAND, *COMMANDS[command]],
+            [*COMMAND, *COMMANDS.get(command, (command,))],
             cwd=place,
             env=environment(TERM="xterm"),
             stdout=stream,
@@ -128,6 +128,16 @@ def test_a_signal_ends_a_command_whose_output_stands_still(place: Path, command:
         begun_s = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 75
+        assert time.monotonic() - begun_s < EXIT_TIMEOUT_S
+
+
+@pytest.mark.parametrize("stream", list(STREAMS))
+def test_a_signal_ends_a_sandbox_that_can_not_say_where_it_is(place: Path, stream: str) -> None:
+    """It waits until its base URL can be printed, and hears signals meanwhile: 0, as always."""
+    with standing_still(place, "sandbox", stream) as process:
+        begun_s = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
         assert time.monotonic() - begun_s < EXIT_TIMEOUT_S
 
 

@@ -32,6 +32,9 @@ HOST = "127.0.0.1"
 _STOPPING = "stopping"
 """The key in a connection's state for the server's `stopping` event."""
 
+_ROOM_EVERY_S = 0.25
+"""How often it looks whether the base URL can be announced."""
+
 _KEEP_ALIVE_S = 60
 _IN_FLIGHT_S = 3
 """How long a request under way may go on when the server stops: long enough for ranking the documents."""
@@ -98,16 +101,22 @@ async def serve_in_loop(app: ASGIApp, port: int = 0) -> AsyncIterator[str]:
             await task
 
 
-async def serve_until_stopped(app: ASGIApp, port: int, announce: Callable[[str], None]) -> None:
+async def serve_until_stopped(
+    app: ASGIApp, port: int, announce: Callable[[str], None], can_announce: Callable[[], bool] = lambda: True
+) -> None:
     """Serves until SIGINT, SIGTERM or SIGHUP; one that was ignored before (by `nohup`) stays ignored. Calls `announce`
-    with the base URL once it listens."""
+    with the base URL once it listens, and `can_announce` says that this blocks nobody: a blocked loop hears no signal.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     with anyio.open_signal_receiver(*heard) as signals:
         async with serve_in_loop(app, port) as base_url:
+            while not can_announce():
+                with anyio.move_on_after(_ROOM_EVERY_S):
+                    await anext(signals)
+                    return
             announce(base_url)
-            async for _ in signals:
-                break
+            await anext(signals)
 
 
 def listen_on(port: int) -> socket.socket:
