@@ -110,7 +110,8 @@ def test_a_lost_create_answer_is_adopted_by_the_ids_that_were_sent(place: Path, 
         ("upload.before.503=0.2", "upload.after.503=0.2"),
         ("upload.after.cut=0.2", "upload.after.garbage=0.1", "upload.after.reset_midway=0.1"),
         ("upload.before.close=0.3", "files.before.reset=0.1"),
-        ("upload.after.hang=0.1", "upload.before.slow=0.2"),
+        # Slow, but within `api.timeout_s`: what is kept only after its repetition was sent is there twice, and rightly.
+        ("upload.after.hang=0.1", "upload.before.slow=0.2", "slow_s=0.3"),
     ],
     ids=["lost", "throttled", "5xx", "torn", "cut", "slow"],
 )
