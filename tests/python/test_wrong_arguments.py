@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import numpy as np
 import pytest
 
 import classify_batch
@@ -147,6 +146,7 @@ def test_a_check_without_an_input_is_refused() -> None:
 
 def test_every_iterable_is_an_input(tmp_path: Path) -> None:
     """What is iterated over by its items' numbers, as old sequences are, is as good as any other."""
+    np = pytest.importorskip("numpy")
 
     class Numbered:
         def __getitem__(self, index: int) -> str:
@@ -163,13 +163,14 @@ def test_every_iterable_is_an_input(tmp_path: Path) -> None:
 
 def test_numbers_of_any_kind_are_numbers(tmp_path: Path) -> None:
     """NumPy's are, and so is infinity: no deadline."""
+    np = pytest.importorskip("numpy")
     result = run(
         sandbox_settings(),
         IDS,
         tmp_path / "run",
         max_runtime_s=float("inf"),
-        until_s=np.float32(4e9),  # type: ignore[arg-type]
-        shards=np.int64(2),  # type: ignore[arg-type]
+        until_s=np.float32(4e9),
+        shards=np.int64(2),
     )
     assert result.state == "complete"
 
