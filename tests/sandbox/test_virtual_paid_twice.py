@@ -317,6 +317,24 @@ async def test_another_projects_key_sends_nothing_and_fails_nothing(version: str
 
 
 @BOTH
+async def test_a_job_of_another_project_is_named_on_one_line(version: str) -> None:
+    """The server's words for it write no line of their own, such as a hint, and control no terminal."""
+    with laboratory(20, files_per_job=5, version=version, limits={"jobs_in_flight": 1}) as lab:
+
+        async def move_elsewhere(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if not is_create(request) or lab.wire.count("POST") < 2:
+                return response
+            return httpx.Response(response.status_code, json=response.json() | {"project_id": "p\x1b[2J\nhint: rm"})
+
+        lab.wire.after = move_elsewhere
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.PERSON)
+        reason = ending.reason or ""
+        assert "was made in project p [2J hint: rm, and the run's jobs are in project " in reason
+        assert reason.isprintable()
+
+
+@BOTH
 async def test_a_wrong_key_at_the_very_beginning_is_no_obstacle_later(version: str) -> None:
     """Nothing was accepted there: the right key goes on with the run."""
     with laboratory(20, files_per_job=5, version=version, further_keys=OTHER, files_of_project="file-") as lab:
