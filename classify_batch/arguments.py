@@ -73,7 +73,7 @@ def refuse_without_method(name: str, value: object, method: str, hint: str) -> N
         raise UsageError(f"{_shown(name, value)} has no method {method}", hint=hint)
 
 
-def refuse_no_list(name: str, value: object, hint: str) -> None:
+def refuse_no_iterable(name: str, value: object, hint: str) -> None:
     """Raises UsageError for what is one thing, as a string is, or none. `hint`: what is meant."""
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise UsageError(f"{_shown(name, value)} is no list", hint=hint)

@@ -128,10 +128,8 @@ def exit_at_once(status: int, message: str) -> None:
 
 def write_last_message(message: str) -> None:
     try:
-        if has_room(2):
-            os.write(
-                2, f"\n{message}\n".encode()
-            )  # not sys.stderr: the signal may have come in the middle of its write
+        if has_room(2):  # and not by sys.stderr: the signal may have come in the middle of its write
+            os.write(2, f"\n{message}\n".encode())
     finally:
         # A thread that waits for room holds the stream's lock, and no alarm ends the waiting for a lock.
         if sys.stdout is not None and not sys.stdout.closed and has_room(1):

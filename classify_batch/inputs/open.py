@@ -204,15 +204,15 @@ def _open_text(spec: str | PathLike[str], options: InputOptions) -> tuple[AsyncI
     asked = options.reading if options.planned is None else options.planned.reading_of(name, options.reading, where)
     reader = ObjectReader(name, asked.id_column, options.carry, options.on_fault)
 
-    def tell_reading(read: NamedReading) -> None:
+    def report_reading(read: NamedReading) -> None:
         options.on_reading(read._replace(path=where))
 
     if spec == STDIN:
-        return read_rows_of_any_format(read_stdin(), asked, reader, tell_reading), name
+        return read_rows_of_any_format(read_stdin(), asked, reader, report_reading), name
     if url is not None:
-        return read_rows_of_any_format(read_object(url), asked, reader, tell_reading), name
+        return read_rows_of_any_format(read_object(url), asked, reader, report_reading), name
     plain = None if is_read_once(path) else path
-    return read_rows_of_any_format(read_file(path), asked, reader, tell_reading, plain), name
+    return read_rows_of_any_format(read_file(path), asked, reader, report_reading, plain), name
 
 
 def _absolute(path: Path) -> str | None:

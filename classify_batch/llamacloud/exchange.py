@@ -88,7 +88,7 @@ class Exchanges:
 
     async def end(self) -> None:
         """The response was read, or isn't wanted any more: then the connection can't be used again."""
-        if self._parser.leave_connection_open:
+        if self._parser.can_reuse_connection:
             self._idle, self._expires_s = True, time.monotonic() + self._keepalive_s
         else:
             await self.close_shielded()
@@ -101,9 +101,9 @@ class Exchanges:
         except httpcore.ReadTimeout as error:
             raise httpcore.ReadTimeout(f"no whole response within {self._timeout_s:g} s") from error
         if data:
-            self._parser.take(data)
+            self._parser.feed(data)
         else:
-            self._parser.take_end()
+            self._parser.feed_eof()
 
 
 async def _encode(request: httpx.Request) -> bytes:

@@ -26,7 +26,7 @@ _BUFFER_BYTES = 1 << 18
 """With this much unread, reading pauses and the server has to wait."""
 
 
-_CLOSED_EARLY = "the connection was closed before TLS began"
+CLOSED_EARLY = "the connection was closed before TLS began"
 
 
 class NetworkBackend(httpcore.AsyncNetworkBackend):
@@ -178,9 +178,9 @@ class NetworkStream(httpcore.AsyncNetworkStream):
             raise httpcore.ConnectTimeout(f"no TLS within {timeout} s") from error
         except OSError as error:  # ssl.SSLError among them
             protocol.transport.abort()
-            raise httpcore.ConnectError(str(error) or _CLOSED_EARLY) from error
+            raise httpcore.ConnectError(str(error) or CLOSED_EARLY) from error
         if transport is None:
-            raise httpcore.ConnectError(_CLOSED_EARLY)
+            raise httpcore.ConnectError(CLOSED_EARLY)
         protocol.transport = transport  # the plain one below it must not be read or written any more
         return self
 

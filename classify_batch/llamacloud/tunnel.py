@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import httpcore
 
+from classify_batch.llamacloud.network import CLOSED_EARLY
 from classify_batch.llamacloud.proxies import Proxy
 from classify_batch.settings.host_names import format_address
 
@@ -95,7 +96,7 @@ class TunnelBackend(httpcore.AsyncNetworkBackend):
 
 
 class Tunnel(httpcore.AsyncNetworkStream):
-    """A tunnel before TLS is spoken in it: what breaks it then is told with the proxy's name."""
+    """A tunnel before TLS is spoken in it: the error of what breaks it then names the proxy."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream, proxy_name: str) -> None:
         self._stream = stream
@@ -116,7 +117,7 @@ class Tunnel(httpcore.AsyncNetworkStream):
         try:
             return await self._stream.start_tls(ssl_context, server_hostname, timeout)
         except (httpcore.NetworkError, httpcore.TimeoutException) as error:
-            reason = str(error) or "the connection was closed before TLS began"
+            reason = str(error) or CLOSED_EARLY
             raise type(error)(f"through {self._proxy_name}: {reason}") from error
 
     def get_extra_info(self, info: str) -> Any:
@@ -132,7 +133,7 @@ async def _read_status(stream: httpcore.AsyncNetworkStream) -> int:
         if not block or len(head) > _HEAD_BYTES_MAX:
             raise httpcore.RemoteProtocolError("it closed the connection, or doesn't speak HTTP")
     version, _, rest = head.split(b"\r\n", 1)[0].partition(b" ")
-    status, _, _ = rest.partition(b" ")
+    status = rest.partition(b" ")[0]
     if not (version.startswith(b"HTTP/1.") and len(status) == 3 and status.isdigit()):
         raise httpcore.RemoteProtocolError("it doesn't speak HTTP")
     return int(status)

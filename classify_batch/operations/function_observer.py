@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from classify_batch.arguments import refuse_no_function, refuse_no_list, refuse_without_method
+from classify_batch.arguments import refuse_no_function, refuse_no_iterable, refuse_without_method
 from classify_batch.events import Event
 from classify_batch.ports import Observer
 
@@ -20,7 +20,7 @@ Observe = Callable[[Event], object]
 
 def all_observers(observer: Observe | None, observers: Sequence[Observer]) -> Sequence[Observer]:
     """The observers of a run, with the function among them. Raises UsageError for what is none."""
-    refuse_no_list("observers", observers, f"a list of objects: {_OBJECTS}; {_FUNCTION}")
+    refuse_no_iterable("observers", observers, f"a list of objects: {_OBJECTS}; {_FUNCTION}")
     given = tuple(observers)
     for each in given:
         refuse_without_method("observers", each, "observe", f"{_OBJECTS}; {_FUNCTION}")

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import PurePosixPath
 from typing import TypeAlias
 
-from classify_batch.arguments import path_text, refuse_no_list
+from classify_batch.arguments import path_text, refuse_no_iterable
 from classify_batch.clock import from_iso
 from classify_batch.errors import UsageError
 from classify_batch.operations.open_run import open_with_shards
@@ -30,7 +30,7 @@ def refuse_no_runs(reuse: object) -> None:
     """Raises UsageError for what names no runs. What can be read once, a generator, is left for who reads it."""
     if isinstance(reuse, str | PathLike) or hasattr(reuse, "reader"):
         reuse = [reuse]
-    refuse_no_list("reuse", reuse, "a run directory, or a list of them; for none, leave it out")
+    refuse_no_iterable("reuse", reuse, "a run directory, or a list of them; for none, leave it out")
     if isinstance(reuse, Collection):
         for each in reuse:
             if not hasattr(each, "reader"):

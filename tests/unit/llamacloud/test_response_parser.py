@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.llamacloud.response_parser import SILENT_BYTES_MAX, ResponseParser
+from classify_batch.llamacloud.response_parser import BYTES_WITHOUT_BODY_MAX, ResponseParser
 
 OK = b"HTTP/1.1 200 OK\r\n"
 EARLY = [
@@ -91,16 +91,16 @@ def read(parser: ResponseParser, sent: Sent, cuts: list[int]) -> None:
     body = b""
     for begin, end in pairwise(places):
         assert not parser.ended
-        parser.take(sent.data[begin:end])
+        parser.feed(sent.data[begin:end])
         blocks, parser.blocks = parser.blocks, []
         body += b"".join(blocks)
     if sent.ends_by_closing:
         assert not parser.ended
-        parser.take_end()
+        parser.feed_eof()
     assert (parser.status, tuple(parser.headers), body) == (sent.status, sent.headers, sent.body)
     assert parser.has_head
     assert parser.ended
-    assert parser.leave_connection_open == sent.stays_open
+    assert parser.can_reuse_connection == sent.stays_open
 
 
 @settings(max_examples=300)
@@ -121,10 +121,10 @@ def test_responses_are_read_alike_in_whatever_pieces(sent: list[tuple[Sent, list
 def test_what_nobody_asked_for_ends_a_connection(length: int, more: bytes) -> None:
     """Be it the beginning of another response or garbage; the response itself is whole."""
     parser = ResponseParser()
-    parser.take(OK + b"Content-Length: %d\r\n\r\n%s" % (length, b"hi"[:length]) + more)
+    parser.feed(OK + b"Content-Length: %d\r\n\r\n%s" % (length, b"hi"[:length]) + more)
     assert (parser.status, b"".join(parser.blocks), parser.ended) == (200, b"hi"[:length], True)
     assert parser.headers == [(b"Content-Length", b"%d" % length)]
-    assert not parser.leave_connection_open
+    assert not parser.can_reuse_connection
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_what_nobody_asked_for_ends_a_connection(length: int, more: bytes) -> No
 def test_what_is_no_response_is_refused(data: bytes) -> None:
     """At once, not only at the end of the connection."""
     with pytest.raises(httpcore.RemoteProtocolError, match=r"no HTTP/1\.1 response"):
-        ResponseParser().take(data)
+        ResponseParser().feed(data)
 
 
 @pytest.mark.parametrize(
@@ -163,10 +163,10 @@ def test_a_response_that_breaks_off_is_refused(data: bytes) -> None:
     """A connection that ends in the middle of a response has not brought one."""
     parser = ResponseParser()
     if data:
-        parser.take(data)
+        parser.feed(data)
     with pytest.raises(httpcore.RemoteProtocolError):
-        parser.take_end()
-    assert not parser.leave_connection_open
+        parser.feed_eof()
+    assert not parser.can_reuse_connection
 
 
 @pytest.mark.parametrize(
@@ -183,20 +183,20 @@ def test_a_response_that_breaks_off_is_refused(data: bytes) -> None:
 def test_a_response_without_end_is_refused(begin: bytes, more: bytes) -> None:
     """A server can't fill the memory, nor be listened to for ever, with what is no body."""
     parser = ResponseParser()
-    parser.take(begin + more)
-    for _ in range((SILENT_BYTES_MAX - len(begin)) // len(more) - 1):
-        parser.take(more)
-    with pytest.raises(httpcore.RemoteProtocolError, match=f"more than {SILENT_BYTES_MAX} bytes"):
-        parser.take(more * (2 + len(begin + more) // len(more)))  # what came with a bit of body wasn't counted
+    parser.feed(begin + more)
+    for _ in range((BYTES_WITHOUT_BODY_MAX - len(begin)) // len(more) - 1):
+        parser.feed(more)
+    with pytest.raises(httpcore.RemoteProtocolError, match=f"more than {BYTES_WITHOUT_BODY_MAX} bytes"):
+        parser.feed(more * (2 + len(begin + more) // len(more)))  # what came with a bit of body wasn't counted
 
 
 def test_a_large_head_and_a_large_body_are_read() -> None:
     """What is a body isn't counted, however it is cut into chunks."""
     parser, body = ResponseParser(), bytearray()
-    parser.take(OK + b"X: " + b"a" * 60_000 + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+    parser.feed(OK + b"X: " + b"a" * 60_000 + b"\r\nTransfer-Encoding: chunked\r\n\r\n")
     for _ in range(1_000):
-        parser.take(b"1\r\nx\r\n" * 100)
+        parser.feed(b"1\r\nx\r\n" * 100)
         body += b"".join(parser.blocks)
         parser.blocks = []
-    parser.take(b"0\r\n\r\n")
-    assert (len(body), parser.ended, parser.leave_connection_open) == (100_000, True, True)
+    parser.feed(b"0\r\n\r\n")
+    assert (len(body), parser.ended, parser.can_reuse_connection) == (100_000, True, True)
