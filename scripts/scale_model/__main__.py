@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
+from classify_batch.rundir.disk_space import JOURNAL_BYTES_PER_JOB, JOURNAL_BYTES_PER_JOB_OF_ONE
 from scale_model.one_key import OneKey, Reached, Simulation
 
 WORKERS = (1, 10, 100, 1000)
@@ -12,10 +13,11 @@ WORKERS_PER_KEY = 10
 FILES = (1_000_000, 100_000_000, 1_000_000_000)
 FILES_PER_JOB = {"v1": 500, "v2": 1}
 
-CPU_MS_PER_JOB = {"v1": 5.0, "v2": 5.5}
+CPU_MS_PER_JOB = {"v1": 5.0, "v2": 2.7}
 """Of a process: `scripts/bench cpu` and `v2`."""
-JOURNAL_BYTES_PER_JOB = {"v1": 850, "v2": 420}
-RUN_BYTES_PER_FILE = {"v1": 350, "v2": 750}
+JOURNAL_BYTES = {"v1": JOURNAL_BYTES_PER_JOB, "v2": JOURNAL_BYTES_PER_JOB_OF_ONE}
+"""Of a job."""
+RUN_BYTES_PER_FILE = {"v1": 350, "v2": 930}
 """With short answers; on v2 with the journal's line: the manual's page on performance."""
 WARM_JOBS, JOBS = 300, 100
 """Of each worker at least: many that share a rate take long until they have found their pace."""
@@ -90,7 +92,7 @@ def print_nights(rows: list[Row], version: str) -> None:
     print(f"\n| workers, keys | {names} | journal a worker, of the most |\n|---|{'---|' * len(FILES)}---|")
     for row in rows:
         spans = [span_of(files / FILES_PER_JOB[version] / row.jobs_per_s) for files in FILES]
-        journal = FILES[-1] / FILES_PER_JOB[version] / row.workers * JOURNAL_BYTES_PER_JOB[version]
+        journal = FILES[-1] / FILES_PER_JOB[version] / row.workers * JOURNAL_BYTES[version]
         print(f"| {row.workers:,}, {row.keys:,} | {' | '.join(spans)} | {size_of(journal)} |")
     sizes = ", ".join(f"{files:,} files {size_of(files * RUN_BYTES_PER_FILE[version])}" for files in FILES)
     print(f"\nRun directories of all shards together: {sizes}")
