@@ -182,11 +182,12 @@ class Committer:
             self._armed = asyncio.get_running_loop().call_later(LAZY_S, self._start_writing)
 
     async def commit(self) -> None:
+        # First of all: what had gathered when the writing failed stays there, and nobody would ever wake who waits.
+        if self._failure is not None or self._closed:
+            self._raise_failure()
         # With nothing new, the caller's bytes may still be on their way.
         group = self._gathering if self._gathering.blocks else self._flying
         if group is None:
-            if self._failure is not None or self._closed:
-                self._raise_failure()
             await checkpoint()
             return
         waiter = asyncio.get_running_loop().create_future()

@@ -145,6 +145,30 @@ async def test_those_who_gathered_meanwhile_fail_too(tmp_path: Path) -> None:
         free.set()
 
 
+async def test_a_commit_after_the_failure_is_refused_too(tmp_path: Path) -> None:
+    """What had gathered behind the failing group is written by nobody: a run that ends there must not wait for it."""
+    busy, free = Event(), Event()
+
+    def fail_slowly(descriptor: int) -> None:
+        busy.set()
+        free.wait(10)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def commit(store: DiskStore) -> None:
+        with pytest.raises(StoreError):
+            await store.commit()
+
+    async with DiskStore(tmp_path, fsync=fail_slowly) as store:
+        async with anyio.create_task_group() as tasks:
+            store.append(Log.JOURNAL, b"first\n")
+            tasks.start_soon(commit, store)
+            await anyio.to_thread.run_sync(busy.wait)
+            store.append(Log.JOURNAL, b"second\n")
+            free.set()
+        with anyio.fail_after(2):
+            await commit(store)
+
+
 async def test_a_bug_in_the_thread_reaches_those_who_wait(tmp_path: Path) -> None:
     """An error that is not the disk's ends the waiting too, as a fault of ours."""
 
