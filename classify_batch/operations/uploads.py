@@ -27,6 +27,7 @@ from classify_batch.llamacloud.raw_bodies import Body
 from classify_batch.operations.jobs.single_calls import connect_client, ending_single_call
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX, StoredFile
+from classify_batch.protocol.json_shape import page_token_or_none
 from classify_batch.protocol.sanitize import printable_line
 from classify_batch.settings import Settings
 from classify_batch.streams.closing import closing
@@ -175,8 +176,8 @@ async def iterate_pages(read_page: Callable[[str | None], Awaitable[Body]], toke
     while len(tokens) < PAGES_MAX:
         page = await read_page(token)
         yield page
-        token = page.get("next_page_token")
-        if not token:
+        token = page_token_or_none(page.get("next_page_token"))
+        if token is None:
             return
         if token in tokens:
             break

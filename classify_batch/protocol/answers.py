@@ -1,8 +1,8 @@
 """What the server answers, read leniently.
 
-What everything rests on must be there: an ID, a status, the fields of an answer. Anything else may be missing or odd,
-and is then None. Fields and statuses that nobody knows pass. A body that doesn't fit is refused, and the error says
-which field is missing or wrong, without its value: it may be a secret.
+What everything rests on must be there: an ID, a status, the fields of an answer; and where a list goes on is a token,
+or null. Anything else may be missing or odd, and is then None. Fields and statuses that nobody knows pass. A body that
+doesn't fit is refused, and the error says which field is missing or wrong, without its value: it may be a secret.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from functools import lru_cache
 from math import isfinite
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, InstanceOf, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, InstanceOf, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from classify_batch.clock import from_iso
 from classify_batch.model import Answer
-from classify_batch.protocol.json_shape import NotJsonError, text_or_none
+from classify_batch.protocol.json_shape import NotJsonError, page_token_or_none, text_or_none
 
 Kind_co = TypeVar("Kind_co", bound=BaseModel, covariant=True)
 Item = TypeVar("Item")
@@ -58,13 +58,13 @@ class Page(AnswerModel, Generic[Item]):
     """A page of jobs, results or files."""
 
     items: list[Item]
-    next_page_token: Lenient[Text] = None
+    next_page_token: Annotated[Text | None, BeforeValidator(page_token_or_none)] = None
     total_size: Lenient[int] = None
 
     @property
     def next_token(self) -> str | None:
         """The token of the next page; None: this page is the last."""
-        return self.next_page_token or None
+        return self.next_page_token
 
     @property
     def total(self) -> int | None:

@@ -46,3 +46,16 @@ class Shape(Generic[Kind]):
 def text_or_none(value: object) -> str | None:
     """The text of a field; None where a server leaves it out or fills it with something else."""
     return value if isinstance(value, str) else None
+
+
+def page_token_or_none(value: object) -> str | None:
+    """The token of a page's next one; None: it is the last. A number is a token, too.
+
+    Raises:
+        ValueError: it is neither. Much rests on a list's end: what isn't in it is paid again.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is not None and not isinstance(value, str):
+        raise ValueError("next_page_token: neither a text nor a number")
+    return value or None

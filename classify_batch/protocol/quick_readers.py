@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from classify_batch.model import Answer
 from classify_batch.protocol.answers import AnswerReader, finite_or_none
-from classify_batch.protocol.json_shape import text_or_none
+from classify_batch.protocol.json_shape import page_token_or_none
 
 Item = TypeVar("Item")
 Quick = TypeVar("Quick")
@@ -46,7 +46,8 @@ class QuickPage(msgspec.Struct, Generic[Item]):
 
     @property
     def next_token(self) -> str | None:
-        return text_or_none(self.next_page_token) or None
+        """Raises ValueError where it is no token."""
+        return page_token_or_none(self.next_page_token)
 
     @property
     def total(self) -> int | None:

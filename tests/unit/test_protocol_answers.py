@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -207,6 +208,27 @@ def outcome(read: Callable[[], object]) -> str:
         return repr(read())
     except ValueError as error:
         return f"refused: {isinstance(error, NotJsonError)}"
+
+
+@pytest.mark.parametrize("token", [True, 1.5, [], {}, {"offset": 100}])
+def test_a_page_whose_next_token_is_none_is_refused(token: object) -> None:
+    """Taken for the end of a list, it would prove that a job isn't there, or that files have no answer: both would be
+    paid again."""
+    data = encode({"items": [], "next_page_token": token})
+    by_id = partial(v1.read_jobs_by_id, job_ids=())
+    for read in (v1.read_jobs_page, by_id, v1.read_result_page, v1.RESULTS.read, v2.read_jobs_page, read_file_ids_page):
+        with pytest.raises(ValueError, match="next_page_token"):
+            read(data)
+
+
+@pytest.mark.parametrize(("token", "taken"), [(100, "100"), (0, "0"), ("t", "t"), ("", None), (None, None)])
+def test_a_number_is_a_page_token_too(token: object, taken: str | None) -> None:
+    """A server may count its pages, or name an offset; the empty string is no token, nor is null."""
+    data = encode({"items": [], "next_page_token": token})
+    assert v1.read_jobs_page(data).next_page_token == taken
+    assert v1.read_jobs_by_id(data, ()).next_page_token == taken
+    assert v1.read_result_page(data).next_page_token == taken
+    assert read_file_ids_page(data)[1] == taken
 
 
 @settings(max_examples=200, deadline=None)
