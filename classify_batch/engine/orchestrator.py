@@ -61,6 +61,7 @@ from classify_batch.limits.reader_pace import ReaderPace
 from classify_batch.model import AmbiguousCreate, Attempt, Job
 from classify_batch.ports import Api, Clock, Observer
 from classify_batch.rundir.journal.writer import JournalWriter
+from classify_batch.rundir.lost_lines import answer_sizes, refuse_lost_lines
 from classify_batch.rundir.manifest_json import Manifest, exit_status_of, manifest_of, write_manifest
 from classify_batch.rundir.opened_run import cut_off_tails
 from classify_batch.settings import Settings
@@ -208,6 +209,7 @@ class Orchestrator:
     async def _run_to_end(
         self, *, retry_failed: bool, deadline: Deadline, submit_only: bool, cancel: bool = False
     ) -> Ending:
+        await refuse_lost_lines(self._store, self._found, await answer_sizes(self._store))
         await cut_off_tails(self._store, self._found)  # first of all: nothing may be appended behind a torn tail
         if self._found.torn_bytes:
             self._context.notify_warning(f"the journal ended in {self._found.torn_bytes} torn bytes; they were cut off")

@@ -23,6 +23,7 @@ from classify_batch.operations.reuse.check_reused import check_reused
 from classify_batch.operations.sound_run import is_plainly_sound, sum_of_plan
 from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.entry import Entry, Item, decode_entry
+from classify_batch.rundir.lost_lines import answer_sizes, refuse_lost_lines
 from classify_batch.rundir.manifest_json import counts_of
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.outcome_ids import decode_ids, encode_ids, outcome_file_id, outcome_id_bytes
@@ -84,6 +85,7 @@ async def verify_store(store: RunStore, directory: Path | None = None) -> Verifi
 
 async def check_run(store: RunStore, found: Verification, directory: Path | None) -> RunOnDisk | None:
     """Checks all but the manifest. None: there is no run, or it can't be read, which is an error."""
+    sizes = await answer_sizes(store)
     try:
         run = await read_run(store)
     except DamagedError as error:
@@ -92,6 +94,10 @@ async def check_run(store: RunStore, found: Verification, directory: Path | None
     if run is not None:
         found.files, found.complete = run.run.files, run.snapshot.complete
         found.counts = counts_of(run.snapshot.outcomes)
+        try:
+            await refuse_lost_lines(store, run, sizes)
+        except DamagedError as error:
+            found.add_error(str(error))
         plan = await check_plan(store, run, found)
         note_open_attempts(run, found)
         await check_outcome_ids(store, run, plan, found, directory)
@@ -275,7 +281,7 @@ async def check_uncommitted(
         spare = (await store.size(log.name) or 0) - end
         if spare > 0 and run.snapshot.complete:
             found.add_error(f"{log.name}, line {log.line}: {spare} bytes that were never committed")
-        elif spare > 0:
+        elif spare > 0 and not found.errors:  # a damaged run goes on with nothing
             found.notes.append(f"{log.name} has {spare} bytes that are not committed yet; the next run cuts them off")
 
 

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import logging
 import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import MutableMapping
+from collections.abc import Container, MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,9 +151,12 @@ class Cuts:
         (run_dir / "plan.jsonl").write_bytes(self._files["plan.jsonl"])
         (run_dir / "run.json").write_bytes(run_file)
         (run_dir / "journal.jsonl").write_bytes(_begun_with(run_file, self.journal[:place]))
+        begun = {
+            (item["chunk"], item["attempt"]) for line in lines if line["kind"] == "submitting" for item in line["items"]
+        }
         for name in ("results", "failures"):
             committed = max((item[name][1] for item in items if name in item), default=0)
-            data = self._files[f"{name}.jsonl"]
+            data = _outcomes_by_then(self._files[f"{name}.jsonl"], committed, begun)
             (run_dir / f"{name}.jsonl").write_bytes(data[: rng.randint(committed, len(data))])
 
     def _jobs_then(self, lines: list[dict[str, Any]], rng: random.Random) -> list[SandboxJob]:
@@ -188,6 +192,13 @@ class Cuts:
         if score.lost or score.twice or score.paid_twice:
             counts = f"lost {score.lost}, twice {score.twice}, paid twice {score.paid_twice}"
             score.faults.append(f"cut at byte {place}: {counts}")
+
+
+def _outcomes_by_then(data: bytes, committed: int, begun: Container[tuple[int, int]]) -> bytes:
+    """What can stand in a file of outcomes: behind what is committed, those of attempts whose intents were durable."""
+    tail = data[committed:].splitlines(keepends=True)
+    known = itertools.takewhile(lambda line: (json.loads(line)["chunk"], json.loads(line)["attempt"]) in begun, tail)
+    return data[:committed] + b"".join(known)
 
 
 def _organization(place: int) -> str:

@@ -107,6 +107,26 @@ def test_undamaged_runs_are_exported_and_compared(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("stop", ["resume", "cancel"])
+def test_a_journal_that_lost_lines_is_not_gone_on_with(folder: Path, stop: str) -> None:
+    """An older copy of it, or one that was cut off at the end of a line, doesn't know attempts whose answers stand in
+    results.jsonl: they would be paid again. The run is refused, and every file is left as it was."""
+    run = folder / "sound"
+    (run / "manifest.json").unlink()  # as far as a killed run's goes
+    lines = (run / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    (run / "journal.jsonl").write_bytes(lines[0])
+    before = {each.name: each.read_bytes() for each in run.glob("[jprf]*.jsonl")}
+    done = command(stop, run)
+    assert done.returncode == 2, done.stderr
+    assert "has lost lines: results.jsonl has an answer, at byte 0, of attempt 1 of chunk " in done.stderr
+    assert "hint: nothing was overwritten; put the journal.jsonl back that belongs to these outcomes" in done.stderr
+    assert {name: (run / name).read_bytes() for name in before} == before
+    done = command("verify", run)
+    assert done.returncode == 2
+    assert "has lost lines" in done.stdout
+    assert "the next run cuts them off" not in done.stdout
+
+
 def test_a_changed_failure_is_found(folder: Path) -> None:
     """The failures are proven, too: those that are left after a retry, and not the ones that were put aside."""
     (folder / "job.toml").write_text(CONFIG + documents(folder))
