@@ -19,6 +19,7 @@ from classify_batch.engine.context import EngineContext, ProvenProject
 from classify_batch.engine.intent import Intent, NoMoreCreatesError
 from classify_batch.engine.outcome_recorder import fail_all_files
 from classify_batch.engine.refused_create import ExpiredUploads, decide_refused_create
+from classify_batch.engine.server_clocks import compare_server_clocks
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, ExitStatus, LeaseLostError, Verdict
 from classify_batch.events import CreateAmbiguous
@@ -223,7 +224,7 @@ class Submitter:
         at_s = self._clock.wall_s()
         if self._expired_uploads is not None:
             self._expired_uploads.forget_attempt(attempt)
-        self._check_server_clocks(attempt, view)
+        compare_server_clocks(self._context, attempt, view)
         self._journal.record(Submitted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
         if self._project_id is None:
             self._project_id = view.project_id
@@ -238,19 +239,6 @@ class Submitter:
                 )
             )
         return Job(attempt, view.job_id, at_s)
-
-    def _check_server_clocks(self, attempt: Attempt, view: JobView) -> None:
-        """Our job can't be older than a job that was read before its create left. If it is, by more than
-        `limits.clock_spread_s`, the server's clocks disagree, and no time excludes a job from now on."""
-        created_at_s, server_s = view.created_at_s, attempt.server_s
-        if created_at_s is None or server_s is None or created_at_s >= server_s - self._limits.clock_spread_s:
-            return
-        if not self._journal.clocks_disagree:
-            self._context.notify_warning(
-                f"the server's clocks disagree by more than limits.clock_spread_s ({self._limits.clock_spread_s:g} s): "
-                f"job {printable_line(view.job_id)} seems older than a job that was there before it"
-            )
-        self._journal.record_clocks_disagree()
 
     def _report_ambiguous_create(self, attempt: Attempt, error: ApiError) -> None:
         """Single ambiguous creates are reconciled. Where for long no create makes a job, the API is down for creates,

@@ -117,6 +117,36 @@ async def test_servers_whose_clocks_disagree_by_more_than_is_allowed_end_exclusi
         assert lab.accepted() == 24
 
 
+@pytest.mark.parametrize("by_id", [True, False], ids=["list and single jobs", "list"])
+async def test_a_job_list_with_another_clock_than_creates_ends_exclusion_by_time(by_id: bool) -> None:
+    """Creates and the list show the same job at times that are hours apart: none of them excludes a job."""
+    with laboratory(120, files_per_job=5, job_duration_s=3.0, limits={"jobs_in_flight": 3}) as lab:
+        creates = 0
+
+        async def lose_one(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            nonlocal creates
+            if is_create(request):
+                creates += 1
+                if creates == 10:
+                    raise httpx.ReadError("lost")
+                return response
+            return _all_back(response, 7200.0) if by_id or not request.url.path.count("/jobs/") else response
+
+        lab.wire.after = lose_one
+        await ends_well(lab)
+        assert lab.accepted() == 24
+        assert _has_times_apart(lab)
+
+
+def _all_back(response: httpx.Response, by_s: float) -> httpx.Response:
+    """Every job that it shows is stamped by a clock that is behind."""
+    body = response.json()
+    for job in body.get("items", [body]):
+        if job.get("created_at"):
+            job["created_at"] = _earlier(job["created_at"].replace("Z", "+00:00"), by_s)
+    return httpx.Response(response.status_code, json=body)
+
+
 def _has_times_apart(lab: Lab) -> bool:
     return any(line.get("times_apart") for line in lab.lines(Log.JOURNAL))
 

@@ -15,6 +15,7 @@ from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
 from classify_batch.engine.context import EngineContext
 from classify_batch.engine.poller.watch import PollJobs, PollList, PollSchedule, Wait, Watched
+from classify_batch.engine.server_clocks import compare_server_clocks
 from classify_batch.engine.shutdown import Stop
 from classify_batch.engine.stop_reasons import stop_for_vanished_job
 from classify_batch.errors import ApiError, Verdict
@@ -45,6 +46,7 @@ class Poller:
     """Polls all jobs of a run that are in flight."""
 
     def __init__(self, context: EngineContext, schedule: PollSchedule, gate: Gate) -> None:
+        self._context = context
         self._api = context.api
         self._journal = context.journal
         self._clock = context.clock
@@ -221,6 +223,7 @@ class Poller:
         watched = self._schedule.jobs.get(view.job_id)
         if watched is None:
             return
+        compare_server_clocks(self._context, watched.job.attempt, view)
         if view.finished:
             job, duration_s = self._take_finished(view)
             message = None if view.error_message is None else printable_line(view.error_message)
