@@ -198,3 +198,22 @@ async def test_a_refused_file_fails_alone() -> None:
         lab.wire.before = refuse_the_rules
         ending = await lab.run()
         assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.PERSON)
+
+
+@pytest.mark.parametrize("name", ["null", "missing", "number"])
+async def test_a_job_that_does_not_name_its_file_is_paid_once(name: str) -> None:
+    """A job of one's own has one file, so its answer is about that one, whether the server says so or not."""
+    with laboratory(5, version="v2", latency_s=0.01) as lab:
+
+        async def hide_file(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            body = json.loads(response.content)
+            for job in body["items"] if "items" in body else [body]:
+                if "file_input" in job:
+                    job["file_input"] = 7 if name == "number" else None
+                if name == "missing":
+                    job.pop("file_input", None)
+            return answer(response.status_code, body)
+
+        lab.wire.after = hide_file
+        await ends_well(lab)
+        assert lab.wire.count("POST") == 5

@@ -102,14 +102,20 @@ class ApiV2(BatchApi):
         self._bills_in_list = False  # the same request without `expand` was served: so `expand` was refused
         return page
 
-    async def results(self, job: JobView, asked: Collection[str]) -> Answers:  # noqa: ARG002 - there is one file
+    async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         """The answer that came with the job. Where it or a wanted bill is missing, gets the job once more. What came
-        before is kept: a single job may lag behind the list."""
+        before is kept: a single job may lag behind the list.
+
+        Where the job doesn't name its file, the answer is about the one that was `asked` for: a job has no other.
+        """
         answer, billed = job.answer, job.credits
         if answer is None or not answer.answered or (self._ask_for_bill and billed is None):
             job = await self.get(job.job_id)
             answer = answer if answer is not None and answer.answered else job.answer
             billed = billed if job.credits is None else job.credits
+        if answer is not None and answer.file_id is None and len(asked) == 1:
+            (file_id,) = asked
+            answer = answer._replace(file_id=file_id)
         return Answers(() if answer is None else (answer,), billed=billed)
 
     async def project_of_file(self, file_id: str) -> str | None:
