@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from random import Random
 from typing import Any
 
@@ -217,3 +218,24 @@ async def test_a_job_that_does_not_name_its_file_is_paid_once(name: str) -> None
         lab.wire.after = hide_file
         await ends_well(lab)
         assert lab.wire.count("POST") == 5
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00"])
+async def test_jobs_without_a_time_are_found_in_the_whole_list(time: str) -> None:
+    """Each create's answer is lost twice, and jobs have a time that none can have: nothing is filtered by it."""
+    lost: Counter[str] = Counter()
+    with laboratory(6, version="v2", latency_s=0.01) as lab:
+
+        async def lose_twice(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            body = json.loads(response.content)
+            for job in body["items"] if "items" in body else [body]:
+                job["created_at"] = time
+            if is_create(request) and (key := body["transaction_id"]) and lab.wire.count("POST") > 1 and lost[key] < 2:
+                lost[key] += 1
+                raise httpx.ReadError("lost")
+            return answer(response.status_code, body)
+
+        lab.wire.after = lose_twice
+        await ends_well(lab)
+        assert len(lost) >= 3
+        assert sum(1 for _ in lab.app.job_table) == 6
