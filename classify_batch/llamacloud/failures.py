@@ -1,9 +1,9 @@
 """What each failure of a call means: one table for all of them.
 
 A read may always be repeated, so what is wrong with the network means "later", unless only a person can change it: a
-certificate that isn't trusted, a proxy that refuses. A create may have been accepted, unless it is certain that it was
-not: because no connection was made, or because the API itself refused it. A proxy's 502, 503 or 504 can come after the
-API accepted the job, so it proves nothing.
+certificate that isn't trusted, or is wanted of us, a proxy that refuses. A create may have been accepted, unless it is
+certain that it was not: because no connection was made, or because the API itself refused it. A proxy's 502, 503 or 504
+can come after the API accepted the job, so it proves nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Symptom(StrEnum):
 
     NO_CONNECTION = "no connection was made"
     UNTRUSTED = "the server's certificate is not trusted"
+    TLS_REFUSED = "the server refuses to speak TLS with this client"
     PROXY_REFUSED = "the proxy refuses the connection"
     NO_ANSWER = "the connection broke before the answer was complete"
     TIMEOUT = "no answer in time"
@@ -32,6 +33,7 @@ class Symptom(StrEnum):
 _CREATE_SYMPTOMS = {
     Symptom.NO_CONNECTION: Verdict.LATER,
     Symptom.UNTRUSTED: Verdict.BLOCKED,
+    Symptom.TLS_REFUSED: Verdict.BLOCKED,  # a server that accepts no handshake reads no request
     Symptom.PROXY_REFUSED: Verdict.BLOCKED,
     Symptom.NO_ANSWER: Verdict.AMBIGUOUS,
     Symptom.TIMEOUT: Verdict.AMBIGUOUS,

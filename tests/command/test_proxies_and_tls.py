@@ -13,7 +13,14 @@ import pytest
 import trustme
 
 from tests.support.command_line import Call, Done, asked, calling, sandbox
-from tests.support.networking import ConnectProxy, server_context, tls_front, write_authority
+from tests.support.networking import (
+    AUTHORITY,
+    ConnectProxy,
+    server_context,
+    tls_front,
+    tls_refusing,
+    write_authority,
+)
 
 CONFIG = """
 [job]
@@ -258,6 +265,35 @@ def test_an_untrusted_certificate_is_for_a_person(
     assert "certificate is not trusted" in all_output(done)
     hints = [line for line in all_output(done).splitlines() if line.lstrip().startswith(("hint:", "→", "fix"))]
     assert "SSL_CERT_FILE" in "".join(hints), all_output(done)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_server_that_wants_a_clients_certificate_is_for_a_person(command: Command, version: ssl.TLSVersion) -> None:
+    """Nobody here has one, and another try changes nothing: 77, and the hint says so."""
+    context = server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    AUTHORITY.configure_trust(context)
+    context.maximum_version = version
+    with tls_refusing(context) as base_url:
+        done = command(base_url)
+    assert done.status == 77, all_output(done)
+    assert "refuses to speak TLS with this client" in all_output(done)
+    assert "a client's certificate" in all_output(done)
+
+
+def test_a_proxy_that_wants_a_clients_certificate_is_for_a_person(
+    call: Call, monkeypatch: pytest.MonkeyPatch, secure_api: str
+) -> None:
+    """Likewise, and the message names the proxy."""
+    context = server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    AUTHORITY.configure_trust(context)
+    with tls_refusing(context) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy)
+        done = call(secure_api, *COMMANDS["jobs list"])
+    assert done.status == 77, all_output(done)
+    assert f"the proxy {proxy.removeprefix('https://')}, which HTTPS_PROXY names" in all_output(done)
+    assert "a client's certificate" in all_output(done)
 
 
 def expired_context() -> ssl.SSLContext:

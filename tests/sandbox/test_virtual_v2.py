@@ -208,7 +208,7 @@ async def test_a_job_that_does_not_name_its_file_is_paid_once(name: str) -> None
 
         async def hide_file(request: httpx.Request, response: httpx.Response) -> httpx.Response:
             body = json.loads(response.content)
-            for job in body["items"] if "items" in body else [body]:
+            for job in body.get("items", [body]):
                 if "file_input" in job:
                     job["file_input"] = 7 if name == "number" else None
                 if name == "missing":
@@ -228,7 +228,7 @@ async def test_jobs_without_a_time_are_found_in_the_whole_list(time: str) -> Non
 
         async def lose_twice(request: httpx.Request, response: httpx.Response) -> httpx.Response:
             body = json.loads(response.content)
-            for job in body["items"] if "items" in body else [body]:
+            for job in body.get("items", [body]):
                 job["created_at"] = time
             if is_create(request) and (key := body["transaction_id"]) and lab.wire.count("POST") > 1 and lost[key] < 2:
                 lost[key] += 1

@@ -4,11 +4,12 @@ before one that doesn't."""
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -101,6 +102,36 @@ def tls_front(base_url: str, context: ssl.SSLContext | None = None) -> Iterator[
 
     with listening(talk, context or server_context()) as port:
         yield f"https://127.0.0.1:{port}"
+
+
+@contextmanager
+def tls_refusing(context: ssl.SSLContext) -> Iterator[str]:
+    """A server on which every handshake fails; gives the base URL. asyncio's servers close such a connection without
+    the alert that says why."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def refuse() -> None:
+        with suppress(OSError):  # the end: the listener is closed
+            while True:
+                connection, _ = listener.accept()
+                connection.settimeout(5)
+                secured = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+                with secured, suppress(OSError):
+                    try:
+                        secured.do_handshake()
+                    finally:
+                        socket.socket.shutdown(secured, socket.SHUT_WR)
+                        while socket.socket.recv(secured, 65536):  # unread bytes would tear the alert away
+                            pass
+
+    thread = threading.Thread(target=refuse)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)  # ends an accept that waits; closing alone doesn't
+        listener.close()
+        thread.join()
 
 
 class ConnectProxy:

@@ -79,6 +79,7 @@ def test_a_create_that_met_a_5xx_is_always_ambiguous(status: int, detail: str) -
     [
         (Symptom.NO_CONNECTION, Verdict.LATER),
         (Symptom.UNTRUSTED, Verdict.BLOCKED),
+        (Symptom.TLS_REFUSED, Verdict.BLOCKED),
         (Symptom.PROXY_REFUSED, Verdict.BLOCKED),
         (Symptom.NO_ANSWER, Verdict.AMBIGUOUS),
         (Symptom.TIMEOUT, Verdict.AMBIGUOUS),
