@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import click
@@ -11,21 +12,32 @@ _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\
 
 
 def parse_deadline(text: str, now: datetime) -> float:
-    """Seconds since the epoch of the next time that a clock shows `06:00`, or of a date with a time.
+    """Seconds since the epoch of the next time that a clock shows `06:00`, or a date with a time.
 
     Without an offset it is this machine's local time, with the offset that it has then (summer time may begin in
     between). Raises ValueError, also for a time in the past.
     """
     if "T" in text or " " in text:
-        time = datetime.fromisoformat(text).astimezone()
+        times = [datetime.fromisoformat(text)]
     else:
         clock = datetime.fromisoformat(f"2000-01-01T{text}").timetz()
         today = now.astimezone(clock.tzinfo).date()
-        times = (datetime.combine(today + timedelta(days=days), clock).astimezone() for days in (0, 1))
-        time = next(each for each in times if each > now)
-    if time <= now:
+        times = [datetime.combine(today + timedelta(days=days), clock) for days in (0, 1)]
+    now_s = now.timestamp()
+    later_s = [each_s for time in times for each_s in _seconds_of(time) if each_s > now_s]
+    if not later_s:
         raise ValueError(f"{text!r} is in the past")
-    return time.timestamp()
+    return min(later_s)
+
+
+def _seconds_of(time: datetime) -> Iterator[float]:
+    """When the clocks show a time: in the hour by which they are put back, twice. Where they are put forward, and skip
+    it, the offset before counts: 02:30 becomes 03:30."""
+    # Not by astimezone(), which takes a skipped time for an earlier one, and knows no year before 1 and after 9999.
+    first_s, second_s = (time.replace(fold=fold).timestamp() for fold in (0, 1))
+    yield first_s
+    if second_s > first_s:  # it is lower where the time is skipped
+        yield second_s
 
 
 def parse_duration(text: str) -> float:
