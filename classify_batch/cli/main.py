@@ -131,8 +131,20 @@ def run_command_line() -> int:  # noqa: C901, PLR0911 - one return for each kind
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             where = f"{error.filename}: " if error.filename else ""
             return print_error(f"{where}{error.strerror}", "make room; the same command goes on", ExitStatus.INCOMPLETE)
+        if isinstance(error, FileNotFoundError) and error.filename is None and is_working_directory_gone():
+            hint = "`cd` to one that is there, or give absolute paths, and the same command begins again"
+            return print_error("the folder in which this was started is gone", hint, ExitStatus.USAGE)
         return report_internal_error(error)
     return int(status or 0)
+
+
+def is_working_directory_gone() -> bool:
+    """Whether relative paths mean nothing: somebody removed the folder in which the command was started."""
+    try:
+        os.getcwd()  # noqa: PTH109 - no pathlib before a command needs it
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def refuse_stray_completion() -> None:

@@ -84,7 +84,11 @@ class FreeSpace(NamedTuple):
 def free_disk_space(directory: Path) -> FreeSpace | None:
     """What this user may still write where the directory is, or will be. None: the file system doesn't tell. It knows
     of no quota."""
-    for level in (directory, *directory.absolute().parents):
+    try:
+        absolute = directory.absolute()
+    except FileNotFoundError:  # the working directory is gone
+        return None
+    for level in (directory, *absolute.parents):
         try:
             status = os.statvfs(level)
         except OSError:

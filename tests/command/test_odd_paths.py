@@ -8,7 +8,8 @@ import pytest
 
 from classify_batch.cli.rendering.metrics_file import MetricsFile
 from classify_batch.errors import ClassifyBatchError
-from tests.support.command_line import command
+from tests.support.command_line import command, environment
+from tests.support.start_command import COMMAND, run_process
 
 CONFIG = """
 [api]
@@ -119,3 +120,33 @@ def test_metrics_that_can_not_be_written_end_no_run(folder: Path) -> None:
     for _ in range(2):
         metrics.end_with_error(ClassifyBatchError("gone"))
     assert list(folder.glob("x*")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("check", "{folder}/c.toml", "--input", "{folder}/ids"), 0),
+        (("check", "{folder}/c.toml", "--input", "."), 2),
+        (("run", "{folder}/c.toml", "--input", ".", "--run-dir", "{folder}/run"), 2),
+        (("run", "{folder}/c.toml", "--input", "{folder}/ids", "--run-dir", "{folder}/run", "--reuse", "."), 2),
+        (("report", "{folder}/old", "--output", "page.html"), 2),
+        (("merge", "{folder}/old", "--output", "merged"), 2),
+        (("sandbox", "--documents", "."), 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_folder_that_was_removed_is_named(folder: Path, words: tuple[str, ...], status: int) -> None:
+    """A deployment removes the folder in which a shell stands: relative paths mean nothing then. It was 70."""
+    command("run", *PLAN, "old", folder=folder, status=0)
+    gone = folder / "gone"
+    gone.mkdir()
+    given = [word.format(folder=folder) for word in words]
+    script = ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", *COMMAND, *given]
+    done = run_process(script, cwd=gone, env=environment(), stdin="")
+    assert done.returncode == status, done.stderr
+    if status:
+        assert done.stderr == (
+            "error: the folder in which this was started is gone\n"
+            "hint: `cd` to one that is there, or give absolute paths, and the same command begins again\n"
+        )
+    assert not (folder / "run").exists()
