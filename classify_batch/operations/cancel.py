@@ -9,8 +9,8 @@ from functools import partial
 import anyio
 
 from classify_batch.arguments import refuse_no_function
-from classify_batch.engine.canceller import RESUME_HINT, describe_cancelled
-from classify_batch.engine.shutdown import Shutdown, Stop, following
+from classify_batch.engine.canceller import describe_cancelled
+from classify_batch.engine.shutdown import Shutdown, following
 from classify_batch.errors import ExitStatus, LockedError, WorldError, the_cause
 from classify_batch.operations.complete_run import claims_complete
 from classify_batch.operations.function_observer import all_observers
@@ -22,6 +22,7 @@ from classify_batch.operations.run_request import OnProgress, RunRequest
 from classify_batch.operations.shard_account import owners_of, take_account
 from classify_batch.operations.shards.ending import ShardEnding
 from classify_batch.operations.shards.results import result_of_shards
+from classify_batch.operations.shards.run_shards import run_shard
 from classify_batch.operations.shards.whole import ShardedRun, read_whole
 from classify_batch.operations.status import no_run_error
 from classify_batch.operations.tune import TIMEOUT_S
@@ -35,7 +36,6 @@ from classify_batch.store import Location, place_of
 from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, CancelState, RunState
 
 _POLL_EVERY_S = 0.1
-_CANCELLED = Stop("cancelled", ExitStatus.PERSON, RESUME_HINT)
 
 OnAsked = Callable[[Holder], None]
 """Is given the process that was asked, once it has written down that the run is cancelled."""
@@ -110,10 +110,12 @@ async def cancel_run(
     refuse_other_run(whole.run, settings.identity(), place.where)
     endings: dict[int, ShardEnding] = {}
 
+    def take_result(index: int, result: RunResult) -> None:
+        endings[index] = ShardEnding(index, result.exit_status, result.reason, result.hint, result.called)
+
     async def cancel_shard(index: int) -> None:
         shard = whole.shard_place(index)
-        result = await _cancel_one(shard, settings, shutdown, on_asked, on_progress, observers)
-        endings[index] = ShardEnding(index, result.exit_status, result.reason, result.hint, result.called)
+        take_result(index, await _cancel_one(shard, settings, shutdown, on_asked, on_progress, observers))
 
     await _cancel_shards_at_work(whole, cancel_shard, shutdown)
     if left := [index for index in await _unfinished_shards(whole) if index not in endings]:
@@ -122,7 +124,12 @@ async def cancel_run(
     for index in left:
         if shutdown.stop is None:
             await cancel_shard(index)
-    return await _result_of_cancel(whole, settings, [endings[index] for index in sorted(endings)], shutdown)
+    none_cancelled = shutdown.stop is None and all(ending.complete for ending in endings.values())
+    if none_cancelled and (unbegun := await _find_never_begun(whole)) is not None:
+        # The whole run has no journal, so this shard's says that it was cancelled, to whoever asks later.
+        request = RunRequest(settings, None, whole.place, cancel=True, on_progress=on_progress, observers=observers)
+        take_result(unbegun, await run_shard(whole, request, unbegun, shutdown))
+    return result_of_shards(whole, settings, [endings[index] for index in sorted(endings)], stop=shutdown.stop)
 
 
 async def _cancel_shards_at_work(
@@ -165,18 +172,12 @@ async def _shards_at_work(whole: ShardedRun) -> list[int]:
     return [index for index in unfinished if whole.shard_place(index).reader().holder() is not None]
 
 
-async def _result_of_cancel(
-    whole: ShardedRun, settings: Settings, endings: Sequence[ShardEnding], shutdown: Shutdown
-) -> RunResult:
-    """The whole run after a cancel. Where no shard had anything to cancel, and some were never begun, it is cancelled
-    all the same, as a run without shards is that was only planned."""
-    stop = shutdown.stop
-    if stop is None and not await _shards_at_work(whole):
-        stop = _CANCELLED
-    result = result_of_shards(whole, settings, endings, stop=stop)
-    if stop is _CANCELLED and result.state is not RunState.COMPLETE:
-        result.manifest.setdefault("cancel", CancelState.DONE)
-    return result
+async def _find_never_begun(whole: ShardedRun) -> int | None:
+    """The first shard that has files and was never begun; None while a process is at work on any."""
+    if await _shards_at_work(whole):
+        return None
+    indexes = (index for index, each in enumerate(whole.ranges) if each["files"])
+    return next((index for index in indexes if whole.shard_place(index).reader().size(RUN_JSON) is None), None)
 
 
 async def _cancel_one(
