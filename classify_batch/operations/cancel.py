@@ -119,8 +119,7 @@ async def cancel_run(
 
     await _cancel_shards_at_work(whole, cancel_shard, shutdown)
     if left := [index for index in await _unfinished_shards(whole) if index not in endings]:
-        async with whole.place.open() as store:
-            await store.prepare()  # says where other users could misuse the whole run's directory
+        await whole.refuse_untrusted()
     for index in left:
         if shutdown.stop is None:
             await cancel_shard(index)
@@ -144,6 +143,7 @@ async def _cancel_shards_at_work(
     ends_s = anyio.current_time() + TIMEOUT_S
     while True:
         if held := await _shards_at_work(whole):
+            await whole.refuse_untrusted()
             try:
                 async with anyio.create_task_group() as tasks:
                     for index in held:

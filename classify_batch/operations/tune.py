@@ -17,20 +17,23 @@ TIMEOUT_S = 10.0
 _POLL_EVERY_S = 0.05
 
 
-async def tune(run_dir: Location, tuning: Tuning, *, timeout_s: float = TIMEOUT_S) -> None:
+async def tune(run_dir: Location, tuning: Tuning, *, trust_run_dir: bool = False, timeout_s: float = TIMEOUT_S) -> None:
     """Returns when the process that runs the run has applied the limits, and written them to the journal.
 
     That process removes the file then; so the absence of our file is its answer, whatever file stands there since.
 
     Raises:
-        RunDirectoryError: there is no run, or no process runs it.
+        RunDirectoryError: there is no run, or no process runs it; or it has shards, and other users could misuse their
+            place (`trust_run_dir`: as in `run`).
         WorldError: another `tune` is waiting, or the process ends or doesn't answer in time.
         StoreError: the directory can't be written.
     """
-    place = place_of(run_dir)
+    place = place_of(run_dir, trusted=trust_run_dir)
     ends_s = anyio.current_time() + timeout_s  # one timeout for all waits
     if (whole := await read_whole(place)) is not None:
-        for index in await _held_shards(whole, ends_s):
+        held = await _held_shards(whole, ends_s)
+        await whole.refuse_untrusted()
+        for index in held:
             await _tune_process(whole.shard_place(index), _share_of_shard(tuning, whole, index), ends_s, timeout_s)
     else:
         await _tune_process(place, tuning, ends_s, timeout_s)

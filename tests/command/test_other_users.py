@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ import pytest
 from classify_batch import Settings
 from classify_batch import run as classify
 from classify_batch.errors import RunDirectoryError
+from classify_batch.operations.tune import tune
 from tests.support.command_line import asked, command, contents, environment, sandbox
 from tests.support.start_command import run_process
 
@@ -176,6 +178,28 @@ def test_cancel_takes_no_shard_over_through_a_link(folder: Path) -> None:
     assert contents(elsewhere) == before
     command("cancel", "sharded", "--trust-run-dir", folder=folder)
     assert contents(elsewhere) != before
+
+
+@pytest.mark.parametrize("words", [("cancel", "sharded"), ("tune", "sharded", "--pause")], ids=lambda words: words[0])
+def test_no_process_is_asked_through_a_link(folder: Path, words: tuple[str, ...]) -> None:
+    """A shard that a process is at work on, as its lock says, and that is a link: the request is written nowhere, until
+    somebody says that the directory is trusted. (Then nobody answers here.)"""
+    command("plan", *START[:-1], "sharded", "--shards", "2", folder=folder, status=0)
+    command("run", *START[:-1], "sharded", "--shard", "1/2", "--submit-only", folder=folder, status=75)
+    shard, elsewhere = folder / "sharded" / "shards" / "00001", folder / "elsewhere"
+    shard.rename(elsewhere)
+    shard.symlink_to(elsewhere)
+    before = contents(elsewhere)
+    with (elsewhere / "lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = command(*words, folder=folder, status=2)
+        assert f"shards/00001 is a link to {elsewhere}" in refused.stderr
+        assert "hint: " in refused.stderr
+        assert contents(elsewhere) == before
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("classify_batch.operations.cancel.TIMEOUT_S", 0.3)
+            patch.setattr(tune, "__kwdefaults__", {"trust_run_dir": False, "timeout_s": 0.3})
+            assert "did not answer" in command(*words, "--trust-run-dir", folder=folder, status=75).stderr
 
 
 NO_FILES: dict[str, Callable[[Path], None]] = {

@@ -71,8 +71,7 @@ async def run_shard(whole: ShardedRun, request: RunRequest, index: int, shutdown
     """Carries out one shard. `request`: what was asked of the whole run."""
     place = whole.shard_place(index)
     if not await claims_complete(place, retry_failed=request.retry_failed):
-        async with whole.place.open() as store:
-            await store.prepare()  # says where other users could misuse the whole run's directory
+        await whole.refuse_untrusted()
     shard = whole.slice_of_shard(index)
     limits = request.settings.limits
     if limits.max_credits is not None:

@@ -33,6 +33,12 @@ class ShardedRun:
         """Where a shard is."""
         return shard_place(self.place, index)
 
+    async def refuse_untrusted(self) -> None:
+        """Before anything is written to a shard: raises RunDirectoryError where other users could misuse the whole
+        run's directory, by a link in the place of a shard for one."""
+        async with self.place.open() as store:
+            await store.prepare()
+
     def slice_of_shard(self, index: int) -> ShardSlice:
         """What a shard takes of the run."""
         return ShardSlice(self.place.open(), self.run, self.run_sha256, index)
