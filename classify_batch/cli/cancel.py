@@ -68,4 +68,4 @@ def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_ru
 
 
 def print_who_was_asked(holder: Holder) -> None:
-    click.echo(f"process {holder.pid} on {holder.host} cancels the run: waiting for its end", err=True)
+    click.echo(f"{holder} cancels the run: waiting for its end", err=True)

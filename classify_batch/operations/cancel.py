@@ -259,7 +259,7 @@ async def _ask_process_to_cancel(
         return None if found is None else _result_of(place, found)
     if obeys and found is not None and found.snapshot.cancel is None:
         raise WorldError(
-            f"process {next_holder.pid} on {next_holder.host} took the run up again",
+            f"{next_holder} took the run up again",
             hint="stop what starts it, then give the same command",
         )
     return None
@@ -267,7 +267,7 @@ async def _ask_process_to_cancel(
 
 def _no_answer_error(holder: Holder) -> WorldError:
     return WorldError(
-        f"process {holder.pid} on {holder.host} did not answer within {TIMEOUT_S:g} seconds",
+        f"{holder} did not answer within {TIMEOUT_S:g} seconds",
         hint="it may be stopping, or reading its input: see `classify-batch status`, then try again",
     )
 

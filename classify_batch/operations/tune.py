@@ -79,13 +79,13 @@ async def _tune_process(place: RunPlace, tuning: Tuning, ends_s: float, timeout_
         if anyio.current_time() > ends_s:
             await remove_limits(store, data)  # it must not be applied after the error
             raise WorldError(
-                f"process {holder.pid} on {holder.host} did not answer within {timeout_s:g} seconds",
+                f"{holder} did not answer within {timeout_s:g} seconds",
                 hint="it may be stopping, or reading its input: see `classify-batch status`, then try again",
             )
         await anyio.sleep(_POLL_EVERY_S)
     if holder.pid and await store.holder() != holder:  # a process that starts removes the file, too
         raise WorldError(
-            f"process {holder.pid} on {holder.host} has ended, perhaps before it took the limits up",
+            f"{holder} has ended, perhaps before it took the limits up",
             hint="if another process is at work now, give the same command; else give the limits to the next start",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import signal
 import subprocess
@@ -172,6 +173,16 @@ def test_a_process_that_does_not_answer_is_named(work: Path, monkeypatch: pytest
         assert not (run_dir / "cancel.json").exists()
         process.communicate(timeout=WAIT_S)
     assert process.returncode == 0
+
+
+def test_a_process_that_the_lock_does_not_name_is_another_one(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It just begins or ends, or its words don't show on this machine yet: no "process 0 on " of no host."""
+    monkeypatch.setattr("classify_batch.operations.cancel.TIMEOUT_S", 0.2)
+    command("plan", *run_words(work)[1:], status=0)
+    with (work / "run" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "error: another process did not answer" in command("cancel", work / "run", status=75).stderr
+        assert "held by     another process\n" in command("status", work / "run", status=0).stdout
 
 
 def test_a_request_for_an_earlier_process_is_forgotten(work: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from classify_batch.cli.rendering.rate_causes import format_causes_of_429s
 from classify_batch.protocol.sanitize import printable_line
+from classify_batch.run_records import Holder
 from classify_batch.rundir.manifest_json import Manifest, ShardKeys
 from classify_batch.rundir.percentages import format_percentage
 from classify_batch.vocabulary import NOISE_SHARE, RunState
@@ -23,7 +24,7 @@ def format_run_summary(manifest: Manifest) -> list[str]:
     done = sum(counts.values())
     lines = [f"state       {manifest['state']}" + (f": {manifest['reason']}" if manifest.get("reason") else "")]
     if holder := manifest.get("holder"):
-        lines.append(f"held by     process {holder['pid']} on {holder['host']} since {holder['since']}")
+        lines.append(f"held by     {Holder(**holder)}")
     if manifest.get("cancel") == "asked":
         goes_on = "no more jobs are created, those in flight are cancelled" if holder else CANCEL_UNFINISHED
         lines.append(f"cancelled   {goes_on}")
