@@ -19,7 +19,7 @@ from classify_batch.events import (
 )
 from classify_batch.lifecycle import Adopted, Ended, Fact, Finished, Submitted
 from classify_batch.ports import Observer
-from classify_batch.streams.cancellation import refusing_stray_cancellation
+from classify_batch.streams.cancellation import CallerExit, carrying_exits, refusing_stray_cancellation
 from classify_batch.vocabulary import NOISE_SHARE
 
 EVENTS_MAX = 10_000
@@ -94,11 +94,14 @@ class _Delivery:
         """An observer that fails is done without: a run doesn't end for it."""
         while self._observer is not None and self._waiting:
             try:
-                with refusing_stray_cancellation("an observer"):
+                with carrying_exits(), refusing_stray_cancellation("an observer"):
                     await self._observer.observe(self._waiting[0])
             except Exception:
                 self._observer = None
                 log.exception("an observer failed, and is not called any more")
+            except CallerExit:
+                self._observer = None  # the end of the run must not call it again
+                raise
             else:
                 # Only now: if it was cancelled meanwhile, `deliver_remaining` delivers the event again.
                 self._waiting.popleft()

@@ -47,18 +47,26 @@ class FunctionObserver:
 
     async def observe(self, event: Event) -> None:
         """Calls it, and awaits what it returns, if that can be awaited."""
-        returned = self._function(event) if self._is_asynchronous else await self._call_in_thread(event)
+        returned = self._function(event) if self._is_asynchronous else await self._wait_for_thread(event)
         if inspect.isawaitable(returned):
             await returned
 
-    async def _call_in_thread(self, event: Event) -> object:
+    async def _wait_for_thread(self, event: Event) -> object:
         """An event that is delivered once more, since the run's end cut its delivery off, is being handled already.
         Shards that are carried out at the same time deliver theirs meanwhile."""
         self._thread = self._thread or ThreadPoolExecutor(1, "classify_batch observer")
         cut_off = self._cut_off.pop(id(event), None)
-        future = self._thread.submit(self._function, event) if cut_off is None else cut_off[1]
+        future = self._thread.submit(self._call_in_thread, event) if cut_off is None else cut_off[1]
         try:
             return await asyncio.shield(asyncio.wrap_future(future))
         except asyncio.CancelledError:
             self._cut_off[id(event)] = event, future  # the event is kept, so that no other one gets its number
             raise
+
+    def _call_in_thread(self, event: Event) -> object:
+        """Calls it. What would end an iterator, a process or a generator can't do so from its thread, and is an error
+        like any other: the event loop would end by it, or never hear of it."""
+        try:
+            return self._function(event)
+        except (StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit) as raised:
+            raise RuntimeError(f"an observer raised {type(raised).__name__}") from raised

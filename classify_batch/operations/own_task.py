@@ -9,7 +9,7 @@ from typing import TypeVar
 import anyio
 
 from classify_batch.errors import the_cause
-from classify_batch.streams.cancellation import refusing_stray_cancellation
+from classify_batch.streams.cancellation import CallerExit, carrying_exits, refusing_stray_cancellation
 
 Result = TypeVar("Result")
 
@@ -27,7 +27,7 @@ async def run_in_own_task(work: Callable[[], Awaitable[Result]]) -> Result:
     results: list[Result] = []
 
     async def keep_result() -> None:
-        with refusing_stray_cancellation("what the call was given"):
+        with carrying_exits(), refusing_stray_cancellation("what the call was given"):
             results.append(await work())
 
     try:
@@ -35,6 +35,8 @@ async def run_in_own_task(work: Callable[[], Awaitable[Result]]) -> Result:
             tasks.start_soon(keep_result)
     except BaseExceptionGroup as group:
         cause = the_cause(group)
+        if isinstance(cause, CallerExit) and cause.__cause__ is not None:
+            raise cause.__cause__ from group
         raise cause from (cause.__cause__ or group)  # its own cause is what the log of a bug is read for
     if not results:  # somebody cancelled just that task
         raise asyncio.CancelledError

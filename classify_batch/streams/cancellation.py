@@ -1,4 +1,5 @@
-"""Tells a cancellation of the running task from a CancelledError that code of the caller let through."""
+"""Tells a cancellation of the running task from a CancelledError that code of the caller let through, and carries
+what ends a process out of the task in which such code raised it."""
 
 from __future__ import annotations
 
@@ -37,3 +38,21 @@ def refusing_stray_cancellation(what: str, error: type[UsageError] = UsageError)
             f"{what} raised CancelledError, and nobody had cancelled the call",
             hint="it awaits something that was cancelled: catch the error there",
         ) from raised
+
+
+class CallerExit(BaseException):
+    """SystemExit or KeyboardInterrupt, its cause, on the way to the caller."""
+
+
+@contextmanager
+def carrying_exits() -> Iterator[None]:
+    """For a block that calls what the caller gave. asyncio would raise these two out of the event loop at once, past
+    all that has still to be closed.
+
+    Raises:
+        CallerExit: in the place of SystemExit and KeyboardInterrupt.
+    """
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt) as raised:
+        raise CallerExit from raised

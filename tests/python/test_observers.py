@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvloop
 
 from classify_batch import ProgressLine, SharedLimits, UsageError, arun, resume, run, stream
 from classify_batch.engine import event_queue
@@ -53,6 +54,55 @@ def test_an_observer_is_a_function_or_a_coroutine(tmp_path: Path, kind: str) -> 
     assert committed_files(events) == len(IDS)
     assert sum(isinstance(each, JobSubmitted) for each in events) == 3
     assert len(events) == len(set(map(id, events)))  # each once
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration])
+def test_no_error_of_a_function_ends_a_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: type[BaseException]
+) -> None:
+    """In its own thread it ends nothing else: it is logged once, and the run goes on, quickly to its end."""
+
+    def fail(_: Event) -> None:
+        raise error
+
+    began_s = time.monotonic()
+    result = run(sandbox_settings(), IDS, tmp_path / "run", observer=fail)
+    assert (result.state, sum(result.counts.values())) == ("complete", len(IDS))
+    assert time.monotonic() - began_s < event_queue.DRAIN_S
+    failed = [each for each in caplog.records if "an observer failed" in each.getMessage()]
+    assert len(failed) == 1
+    assert error.__name__ in str(failed[0].exc_info)
+
+
+@pytest.mark.parametrize("policy", [None, uvloop.EventLoopPolicy()], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("shards", [None, 2])
+@pytest.mark.parametrize("given", ["observer", "on_progress"])
+def test_a_coroutine_that_exits_leaves_the_directory_free(
+    tmp_path: Path,
+    given: str,
+    shards: int | None,
+    error: type[BaseException],
+    policy: asyncio.AbstractEventLoopPolicy | None,
+) -> None:
+    """Ctrl-C may strike it anywhere, so that passes and ends the run; the next one goes on in the same process."""
+    calls: list[object] = []
+
+    async def fail(event: object) -> None:
+        calls.append(event)
+        raise error
+
+    arguments: dict[str, Any] = {given: fail}
+    call = partial(run, sandbox_settings(), IDS, tmp_path / "run", shards=shards)
+
+    asyncio.set_event_loop_policy(policy)
+    try:
+        with pytest.raises(error):
+            call(**arguments)
+        result = call()
+    finally:
+        asyncio.set_event_loop_policy(None)
+    assert (result.state, len(calls)) == ("complete", 1)
 
 
 def test_every_way_to_run_takes_an_observer(tmp_path: Path) -> None:
