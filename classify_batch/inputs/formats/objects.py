@@ -23,6 +23,7 @@ from classify_batch.spelling import suggest
 
 CARRY_HINT = "name columns that are there with --carry"
 COLUMN_HINT = "name the column of the file IDs with --column"
+SURPLUS_HINT = 'quote a value that holds the delimiter: "…"'
 
 Numbered = Iterable[tuple[int, Any]]
 """Values, each with the number of its line or item."""
@@ -78,6 +79,10 @@ class ObjectReader:
                 yield Line(number, file_id, {})
 
     def _lines_of_object(self, number: int, value: Mapping[str, object]) -> Iterator[Line]:
+        if (cells := _count_surplus(value)) > 0:
+            what = f"{len(value) - 1 + cells} cells under a header of {len(value) - 1}"
+            self.on_fault(self.make_fault(number, what, SURPLUS_HINT))
+            return
         if self.column not in value:
             self.on_fault(self._missing_column_fault(number, self.column, value, COLUMN_HINT))
             return
@@ -107,6 +112,18 @@ class ObjectReader:
     @property
     def _object_hint(self) -> str:
         return f'every {self.unit} is an object such as {{"{self.column}": "…"}}'
+
+
+def has_text(cells: Iterable[str]) -> bool:
+    """Whether not all cells are empty, as spreadsheets end their rows with."""
+    return any(map(str.strip, cells))
+
+
+def _count_surplus(value: Mapping[Any, object]) -> int:
+    """How many cells of a row stand under no column: csv.DictReader has them under None, and the cells before them
+    under other columns' names."""
+    surplus = value.get(None) if isinstance(value, dict) else None
+    return len(surplus) if isinstance(surplus, list) and has_text(map(str, surplus)) else 0
 
 
 def _records_of(value: Mapping[str, object]) -> Sequence[Mapping[str, object]]:

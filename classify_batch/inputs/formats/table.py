@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 
 from classify_batch.errors import SourceError
-from classify_batch.inputs.formats.objects import CARRY_HINT, COLUMN_HINT, ObjectReader
+from classify_batch.inputs.formats.objects import CARRY_HINT, COLUMN_HINT, SURPLUS_HINT, ObjectReader, has_text
 from classify_batch.inputs.ids import all_valid, check_file_id, list_columns, shorten
 from classify_batch.inputs.lines import LINE_BYTES_MAX, read_lines
 from classify_batch.inputs.rows import Line, rows_from_lines
@@ -17,7 +17,6 @@ from classify_batch.streams.closing import closing
 
 _COLUMN_HINT = f"{COLUMN_HINT}, or the delimiter with --delimiter; {FORMAT_HINT}"
 _UNCLOSED_HINT = 'is a quote opened and never closed? A value is quoted as "…", and a quote inside it as ""'
-_SURPLUS_HINT = 'quote a value that holds the delimiter: "…"'
 
 _Row = tuple[int, list[str]]
 """A row and the line on which it begins."""
@@ -72,13 +71,13 @@ async def read_table(
 def _has_surplus(row: list[str], width: int) -> bool:
     """Whether a row has cells under no column. Spreadsheets end rows with empty ones; any other means that a value was
     cut at a delimiter, and that the cells behind it stand under other columns' names."""
-    return any(map(str.strip, row[width:]))
+    return has_text(row[width:])
 
 
 def _sound_rows(rows: list[_Row], place: int, width: int, reader: ObjectReader) -> Iterator[_Row]:
     for line, row in rows:
         if _has_surplus(row, width):
-            reader.on_fault(reader.make_fault(line, f"{len(row)} cells under a header of {width}", _SURPLUS_HINT))
+            reader.on_fault(reader.make_fault(line, f"{len(row)} cells under a header of {width}", SURPLUS_HINT))
         elif (fault := check_file_id(reader.name, line, "".join(row[place : place + 1]))) is not None:
             reader.on_fault(fault)
         else:
