@@ -59,6 +59,7 @@ class JobList:
         order = NewestFirst(-math.inf if since_s is None else since_s)
         front: JobPage | None = None
         token: str | None = None
+        before: str | None = None
         seen: dict[int, int] = {}  # by their hashes: a long list has many tokens, which may be long
         empty = 0
         for number in range(1, PAGES_MAX):
@@ -72,9 +73,10 @@ class JobList:
             front = front or page
             digest = hash(tuple(view.job_id for view in page.jobs))
             if seen.get(hash(token)) == digest:
-                return True  # the pages go round, and each was shown
+                # The pages go round, and each was shown; unless one leads to itself: what is behind it was not.
+                return token != before or not page.jobs
             seen[hash(token)] = digest
-            token = page.next_page_token
+            before, token = token, page.next_page_token
             if token is None:
                 return await self._read_front_again(show, front, since_s) if number > 1 else True
             if order.has_passed(page.jobs) and not to_the_end:

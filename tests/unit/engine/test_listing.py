@@ -172,6 +172,35 @@ async def test_pages_that_go_round_come_to_an_end() -> None:
     assert [token for _, token, _ in api.asked] == [None, "100", "200", "300", "100"]
 
 
+@pytest.mark.parametrize("stuck_at", [0, 200])
+async def test_a_page_that_leads_to_itself_is_no_end(stuck_at: int) -> None:
+    """A cache that leaves the page token out of account answers the first page again; a token that names a time, where
+    more jobs than fit on a page were made, leads back to its own page. What lies behind was never shown."""
+
+    class Stuck(ListApi):
+        def page(self, start: int, page_size: int) -> JobPage:
+            page = super().page(min(start, stuck_at), page_size)
+            return page if start < stuck_at else replace(page, next_page_token=str(stuck_at + 100))
+
+    api = Stuck(jobs(500))
+    shown = await Shown(api).read()
+    assert shown.complete is False
+    assert len(shown.ids) == stuck_at + 300  # the same page thrice
+    assert len(api.asked) == stuck_at // 100 + 3
+
+
+async def test_an_empty_page_that_leads_to_itself_is_the_end() -> None:
+    """A server may name a further page for ever: behind the last job there is none."""
+
+    class Trailing(ListApi):
+        def page(self, start: int, page_size: int) -> JobPage:
+            page = super().page(start, page_size)
+            return replace(page, next_page_token=page.next_page_token or "1000")
+
+    shown = await Shown(Trailing(jobs(250))).read()
+    assert (shown.complete, len(set(shown.ids))) == (True, 250)
+
+
 # --- What moves meanwhile --------------------------------------------------------------------------------------------
 
 
