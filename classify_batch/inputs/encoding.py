@@ -19,6 +19,13 @@ _MARKS = (  # the longer first: UTF-32's begins like UTF-16's
     (b"\xfe\xff", "UTF-16-BE"),
 )
 
+_BY_ZEROS: dict[tuple[bool, ...], str] = {  # where the first bytes are zero: any file ID or header begins with ASCII
+    (False, True, False, True): "UTF-16-LE",
+    (True, False, True, False): "UTF-16-BE",
+    (False, True, True, True): "UTF-32-LE",
+    (True, True, True, False): "UTF-32-BE",
+}
+
 _QUOTED_OR_LINE_END = re.compile(rb'(?:^|(?<=[,;|\t \xbf]))"[^"]*(?:""[^"]*)*(?P<end>"?)|\r*\n|\r+')
 """A quote counts where a value begins, also behind a byte-order mark."""
 
@@ -57,10 +64,7 @@ def find_encoding(head: bytes) -> str | None:
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding
-    zeros = [byte == 0 for byte in head[:_BYTES_THAT_TELL]]
-    if zeros == [False, True, False, True]:  # two characters of ASCII, as any file ID or header begins
-        return "UTF-16-LE"
-    return "UTF-16-BE" if zeros == [True, False, True, False] else None
+    return _BY_ZEROS.get(tuple(byte == 0 for byte in head[:_BYTES_THAT_TELL]))
 
 
 async def to_newlines(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -66,6 +66,8 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     "UTF-16": lambda data: data.decode().encode("utf-16"),
     "UTF-16 without a mark": lambda data: data.decode().encode("utf-16-be"),
     "UTF-32": lambda data: data.decode().encode("utf-32"),
+    "UTF-32 without a mark": lambda data: data.decode().encode("utf-32-le"),
+    "UTF-32, big-endian, without a mark": lambda data: data.decode().encode("utf-32-be"),
     "CR": lambda data: data.replace(b"\r\n", b"\n").replace(b"\n", b"\r"),
     "gzip": gzip.compress,
     "gzip of two members": lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:]) + bytes(512),
