@@ -7,7 +7,9 @@ time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Number
+from pathlib import PurePath
 from typing import Any, NamedTuple, NoReturn
 from uuid import UUID
 
@@ -143,13 +145,32 @@ def _reason_not_printable(value: str) -> tuple[str, str]:
     return f"{shorten(value)} has a character that can't be printed", "remove it, or save the file as UTF-8"
 
 
+_HINTS_OF_ROWS = (
+    ("_asdict", "give row._asdict() for each row"),
+    ("model_dump", "give item.model_dump() for each item"),
+    ("__dataclass_fields__", "give dataclasses.asdict(item) for each item"),
+    ("as_py", "give column.to_pylist()"),
+    ("decode", "file IDs are strings: give id.decode()"),
+    ("keys", "give dict(row) for each row"),
+)
+"""How rows and values of libraries become mappings and strings, by what their types have."""
+
+_EMPTY_CELLS = ("NAType", "NaTType", "MaskedConstant")
+"""Types of pandas and NumPy, beside NaN."""
+
+
 def _hint_not_a_string(value: object) -> str:
     if isinstance(value, UUID):
         return "file IDs are strings: give str(id)"
+    is_nan = isinstance(value, float) and value != value  # noqa: PLR0124 - what NaN is
+    if value is None or is_nan or type(value).__name__ in _EMPTY_CELLS:
+        return "leave rows without a file ID out"
+    if not isinstance(value, Mapping):
+        for name, hint in _HINTS_OF_ROWS:
+            if hasattr(type(value), name):
+                return hint
     if isinstance(value, tuple | list):
         return "give the file ID of each row alone: str(id) for (id,) in rows"
-    if isinstance(value, bytes):
-        return "file IDs are strings: give id.decode()"
-    if value is None or (isinstance(value, float) and value != value):  # noqa: PLR0124 - NaN, pandas' empty cell
-        return "leave rows without a file ID out"
-    return "file IDs are strings: put them in quotes, or give str(id)"
+    if isinstance(value, Number | PurePath | Mapping):
+        return "file IDs are strings: put them in quotes, or give str(id)"
+    return f'give strings, or mappings such as {{"{COLUMN}": "…"}}'

@@ -26,10 +26,9 @@ Item = str | Mapping[str, Any]
 def refuse_no_list(values: object, column: str) -> None:
     """Raises SourceError for what can be iterated over, and doesn't give its file IDs then: a table gives the names of
     its columns, an object its keys."""
-    if hasattr(values, "columns"):
+    if hasattr(type(values), "columns"):  # of the type: a lazy table would work out its own
         raise SourceError(
-            f"{NAME}: a {type(values).__name__} gives its columns, not its rows",
-            hint=f'give a column, frame["{column}"], or its rows, frame.to_dict("records")',
+            f"{NAME}: a {type(values).__name__} gives its columns, not its rows", hint=_hint_of_table(values, column)
         )
     if isinstance(values, Mapping) and column in values:
         raise SourceError(f"{NAME}: one mapping, where a list of them is expected", hint="give [mapping]")
@@ -37,9 +36,27 @@ def refuse_no_list(values: object, column: str) -> None:
         raise SourceError(f"{NAME}: bytes, where a list of file IDs is expected", hint="give a list of strings")
 
 
+_ROWS_OF_TABLES = (
+    ("fetchall", 'give [each for (each,) in table.select("{column}").fetchall()]'),
+    ("to_pylist", "give its rows, table.to_pylist()"),
+    ("to_dicts", 'give a column, frame["{column}"], or its rows, frame.to_dicts()'),
+    ("collect_schema", 'give a column, frame.collect()["{column}"], or its rows, frame.collect().to_dicts()'),
+    ("to_dict", 'give a column, frame["{column}"], or its rows, frame.to_dict("records")'),
+)
+"""What gives file IDs of the tables of libraries (Arrow, polars and its lazy ones, pandas, DuckDB), by a method."""
+
+
+def _hint_of_table(table: object, column: str) -> str:
+    hints = (hint for method, hint in _ROWS_OF_TABLES if hasattr(type(table), method))
+    return next(hints, "give the column of the file IDs, or its rows as mappings").replace("{column}", column)
+
+
 async def from_iterable(values: Iterable[Item], reader: ObjectReader) -> AsyncIterator[list[str]]:
     """A source over any iterable: a list, a generator, a database cursor, a column of pandas or NumPy."""
-    rest = iter(values)
+    try:
+        rest = iter(values)
+    except TypeError as error:  # NumPy's array of no dimension has the method, and can't
+        raise SourceError(f"{NAME}: {error}", hint="give a list of file IDs, or an iterator over them") from error
     take = _take_at_once if type(values) in (list, tuple) else _take_while_quick
     first = 1
     while batch := take(rest):
