@@ -14,7 +14,7 @@ from classify_batch.engine.shutdown import Shutdown, following
 from classify_batch.errors import ExitStatus, LockedError, WorldError, the_cause
 from classify_batch.operations.complete_run import claims_complete
 from classify_batch.operations.function_observer import all_observers
-from classify_batch.operations.new_loop import run_in_new_loop
+from classify_batch.operations.new_loop import refuse_no_asyncio, run_in_new_loop
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request, interruptible, refuse_no_settings
@@ -83,6 +83,7 @@ async def acancel(
     observers: Sequence[Observer] = (),
 ) -> RunResult:
     """Like `cancel`, inside a running asyncio loop."""
+    refuse_no_asyncio("acancel")
     place = place_of(run_dir, trusted=trust_run_dir)
     if settings is not None:
         refuse_no_settings(settings)

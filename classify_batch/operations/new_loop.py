@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,7 +25,22 @@ def run_in_new_loop(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
     with suppress(RuntimeError):  # which says that no loop runs: the usual case
         asyncio.get_running_loop()
         raise UsageError(f"{name}() was called inside a running event loop", hint=f"use `await a{name}(…)` there")
+    with suppress(RuntimeError, KeyError):  # likewise, or that nobody imported it
+        sys.modules["trio"].lowlevel.current_task()
+        raise UsageError(f"{name}() was called inside a running loop of trio", hint=_in_a_thread(name))
     return anyio.run(work)
+
+
+def refuse_no_asyncio(name: str) -> None:
+    """Raises UsageError where the coroutine function `name` was called by another event loop than asyncio's."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise UsageError(f"{name}() needs a running loop of asyncio", hint=_in_a_thread(name[1:])) from None
+
+
+def _in_a_thread(name: str) -> str:
+    return f"trio: `await trio.to_thread.run_sync(classify_batch.{name}, …)` runs it in a thread"
 
 
 def run_in_thread_with_loop(work: Callable[[], Awaitable[Result]]) -> Result:

@@ -24,7 +24,7 @@ from classify_batch.operations.export.export_run import Exported, export_run
 from classify_batch.operations.export.selection import Only
 from classify_batch.operations.folder_request import as_globs
 from classify_batch.operations.make_plan import make_plan
-from classify_batch.operations.new_loop import run_in_new_loop
+from classify_batch.operations.new_loop import refuse_no_asyncio, run_in_new_loop
 from classify_batch.operations.option_words import word_of
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run import refuse_no_settings
@@ -124,6 +124,7 @@ async def aplan(
     shards: int | None = None,
 ) -> Planned:
     """`plan` inside an event loop."""
+    refuse_no_asyncio("aplan")
     refuse_no_settings(settings)
     place = place_of(run_dir, trusted=trust_run_dir)
     reading = parse_reading(input_format, delimiter, column)
@@ -210,6 +211,7 @@ async def acheck(
     on_progress: Callable[[int, int], None] = _ignore,
 ) -> CheckReport:
     """`check` inside an event loop."""
+    refuse_no_asyncio("acheck")
     refuse_no_settings(settings)
     refuse_no_function("on_progress", on_progress, "a function that is given two numbers")
     reading = parse_reading(input_format, delimiter, column)
@@ -250,6 +252,7 @@ async def aupload(
     settings: Settings, paths: Sequence[str | PathLike[str]], *, recursive: bool = False, concurrency: int = 4
 ) -> list[Uploaded | NotUploaded]:
     """`upload` inside an event loop."""
+    refuse_no_asyncio("aupload")
     refuse_no_settings(settings)
     hint = f"a number from 1 to {UPLOADS_IN_FLIGHT_MAX}"
     if not 1 <= whole_number("concurrency", concurrency, hint) <= UPLOADS_IN_FLIGHT_MAX:
@@ -280,6 +283,7 @@ def verify(run_dir: Location) -> Verification:
 
 async def averify(run_dir: Location) -> Verification:
     """`verify` inside an event loop."""
+    refuse_no_asyncio("averify")
     return await verify_run(run_dir)
 
 
@@ -317,6 +321,7 @@ async def aexport(
     partition: Sequence[str] = (),
 ) -> Exported:
     """`export` inside an event loop."""
+    refuse_no_asyncio("aexport")
     return await export_run(run_dir, target, only=word_of(Only, "only", only), partition=partition)
 
 
@@ -353,6 +358,7 @@ async def adiff(
     sink: Callable[[bytes], object] | None = None,
 ) -> Diff:
     """`diff` inside an event loop."""
+    refuse_no_asyncio("adiff")
     refuse_no_number("min_confidence_change", min_confidence_change, "a number from 0 to 1")
     if sink is not None:
         refuse_no_function("sink", sink, "a function that is given lines")

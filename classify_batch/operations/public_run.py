@@ -11,7 +11,7 @@ from classify_batch.inputs.reading import parse_reading
 from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.folder_request import as_globs
 from classify_batch.operations.function_observer import Observe, all_observers
-from classify_batch.operations.new_loop import run_in_new_loop
+from classify_batch.operations.new_loop import refuse_no_asyncio, run_in_new_loop
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.earlier_runs import Reuse
 from classify_batch.operations.run import refuse_no_settings
@@ -144,6 +144,7 @@ async def arun(
     executor: Executor | None = None,
 ) -> RunResult:
     """Like `run`, inside a running asyncio loop. After a cancellation, the same call resumes the run."""
+    refuse_no_asyncio("arun")
     refuse_no_settings(settings)
     chosen = parse_shards(shards, shard)
     return await carry_out(

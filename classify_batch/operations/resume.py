@@ -7,7 +7,7 @@ from functools import partial
 
 from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.function_observer import Observe
-from classify_batch.operations.new_loop import run_in_new_loop
+from classify_batch.operations.new_loop import refuse_no_asyncio, run_in_new_loop
 from classify_batch.operations.open_run import read_run_settings
 from classify_batch.operations.public_run import arun
 from classify_batch.operations.result import RunResult
@@ -82,6 +82,7 @@ async def aresume(
     executor: Executor | None = None,
 ) -> RunResult:
     """`resume` inside an event loop."""
+    refuse_no_asyncio("aresume")
     place = place_of(run_dir, trusted=trust_run_dir)
     if settings is None:
         settings = Settings.from_stored(await read_run_settings(place))

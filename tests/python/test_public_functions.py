@@ -69,6 +69,40 @@ def test_a_running_loop_is_refused_in_words_that_name_the_twin(tmp_path: Path, n
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "name", sorted(name for name in classify_batch.__all__ if f"a{name}" in classify_batch.__all__)
+)
+@pytest.mark.parametrize("twin", ["", "a"])
+def test_trio_is_refused_in_words(tmp_path: Path, name: str, twin: str) -> None:
+    """Either twin of a function runs on asyncio only, and says how a program of trio calls it."""
+    trio = pytest.importorskip("trio")
+    arguments: dict[str, Any] = {
+        **dict.fromkeys(("run", "plan"), (sandbox_settings(), IDS, tmp_path / "run")),
+        "check": (sandbox_settings(), IDS),
+        "upload": (sandbox_settings(), [tmp_path]),
+        "export": (tmp_path, tmp_path / "out.csv"),
+        "diff": (tmp_path, tmp_path),
+        "merge": ([tmp_path], tmp_path / "all"),
+    }
+
+    async def call() -> None:
+        called = getattr(classify_batch, f"{twin}{name}")(*arguments.get(name, (tmp_path,)))
+        if twin:
+            await called
+
+    with pytest.raises(UsageError, match=f"^{twin}{name}.* loop of ") as caught:
+        trio.run(call)
+    assert f"trio.to_thread.run_sync(classify_batch.{name}, " in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_thread_of_trio_runs_a_run(tmp_path: Path) -> None:
+    """What the hint says works."""
+    trio = pytest.importorskip("trio")
+    result = trio.run(trio.to_thread.run_sync, run, sandbox_settings(), IDS, tmp_path / "run")
+    assert result.state == "complete"
+
+
 def test_a_plan_is_carried_out_by_resume(tmp_path: Path) -> None:
     """`plan` sends nothing, says what the run costs at most, and `resume` ends it."""
     planned = plan(sandbox_settings(), [*IDS, IDS[0]], tmp_path / "run")

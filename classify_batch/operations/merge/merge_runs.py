@@ -29,7 +29,7 @@ from classify_batch.operations.merge.sources import (
     refuse_overlaps,
     stream_file,
 )
-from classify_batch.operations.new_loop import run_in_new_loop
+from classify_batch.operations.new_loop import refuse_no_asyncio, run_in_new_loop
 from classify_batch.operations.plan import read_existing_run, refuse_orphaned_files
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.reuse.copied_lines import copy_lines
@@ -80,6 +80,7 @@ def merge(run_dirs: Reuse, output: Location, *, trust_run_dir: bool = False) -> 
 
 async def amerge(run_dirs: Reuse, output: Location, *, trust_run_dir: bool = False) -> RunResult:
     """`merge` inside an event loop."""
+    refuse_no_asyncio("amerge")
     place = place_of(output, trusted=trust_run_dir)
     async with AsyncExitStack() as stack:
         places = find_run_places(run_dirs, place)

@@ -15,7 +15,7 @@ from classify_batch.errors import UsageError
 from classify_batch.operations.diff.diff_runs import diff_runs
 from classify_batch.operations.diff.summary import summarize_diff
 from classify_batch.operations.export.target import FileTarget, ObjectTarget, Target, target_of
-from classify_batch.operations.new_loop import run_in_new_loop
+from classify_batch.operations.new_loop import refuse_no_asyncio, run_in_new_loop
 from classify_batch.operations.part_tails import read_run_json
 from classify_batch.operations.report.next_commands import compare_commands
 from classify_batch.operations.report.run_report import folder_of, gather_report
@@ -63,6 +63,7 @@ async def areport(run_dirs: RunDirs, output: PathLike[str] | None = None, exampl
 async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None, examples: bool = True) -> Path | str: ...
 async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None = None, examples: bool = True) -> Path | str:
     """`report` inside an event loop."""
+    refuse_no_asyncio("areport")
     from classify_batch.operations.report.page import make_page  # noqa: PLC0415 - jinja2 is for this alone
 
     places = [run_dirs] if isinstance(run_dirs, str | PathLike) else run_dirs
