@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-import anyio
-
 from classify_batch.errors import UsageError
 
 Result = TypeVar("Result")
@@ -28,7 +26,13 @@ def run_in_new_loop(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
     with suppress(RuntimeError, KeyError):  # likewise, or that nobody imported it
         sys.modules["trio"].lowlevel.current_task()
         raise UsageError(f"{name}() was called inside a running loop of trio", hint=_in_a_thread(name))
-    return anyio.run(work)
+    return asyncio.run(_as_coroutine(work))
+
+
+async def _as_coroutine(work: Callable[[], Awaitable[Result]]) -> Result:
+    """For asyncio.run: anyio.run refuses a thread whose context was copied from a loop of anyio's, as that of
+    asyncio.to_thread is."""
+    return await work()
 
 
 def refuse_no_asyncio(name: str) -> None:
@@ -46,4 +50,4 @@ def _in_a_thread(name: str) -> str:
 def run_in_thread_with_loop(work: Callable[[], Awaitable[Result]]) -> Result:
     """Runs short work to its end, also where this thread runs a loop already, as in a notebook: that loop waits."""
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(anyio.run, work).result()
+        return thread.submit(asyncio.run, _as_coroutine(work)).result()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 import classify_batch
@@ -101,6 +105,25 @@ def test_a_thread_of_trio_runs_a_run(tmp_path: Path) -> None:
     trio = pytest.importorskip("trio")
     result = trio.run(trio.to_thread.run_sync, run, sandbox_settings(), IDS, tmp_path / "run")
     assert result.state == "complete"
+
+
+@pytest.mark.parametrize("to_thread", [asyncio.to_thread, anyio.to_thread.run_sync])
+@pytest.mark.parametrize("run_loop", [asyncio.run, lambda call: anyio.run(lambda: call)])
+def test_a_thread_of_a_loop_runs_a_run(
+    tmp_path: Path, run_loop: Callable[[Any], Any], to_thread: Callable[..., Any]
+) -> None:
+    """Whoever runs the loop, and whether the thread has a copy of its context; the context is kept."""
+    variable = ContextVar("variable", default="")
+    seen: list[str] = []
+
+    async def call() -> Any:
+        variable.set("kept")
+        return await to_thread(
+            partial(run, sandbox_settings(), IDS, tmp_path / "run", on_progress=lambda _: seen.append(variable.get()))
+        )
+
+    assert run_loop(call()).state == "complete"
+    assert set(seen) == {"kept"}
 
 
 def test_a_plan_is_carried_out_by_resume(tmp_path: Path) -> None:
