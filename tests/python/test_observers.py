@@ -60,15 +60,13 @@ def test_an_observer_is_a_function_or_a_coroutine(tmp_path: Path, kind: str) -> 
 def test_no_error_of_a_function_ends_a_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, error: type[BaseException]
 ) -> None:
-    """In its own thread it ends nothing else: it is logged once, and the run goes on, quickly to its end."""
+    """In its own thread it ends nothing else: it is logged once, and the run goes on."""
 
     def fail(_: Event) -> None:
         raise error
 
-    began_s = time.monotonic()
     result = run(sandbox_settings(), IDS, tmp_path / "run", observer=fail)
     assert (result.state, sum(result.counts.values())) == ("complete", len(IDS))
-    assert time.monotonic() - began_s < event_queue.DRAIN_S
     failed = [each for each in caplog.records if "an observer failed" in each.getMessage()]
     assert len(failed) == 1
     assert error.__name__ in str(failed[0].exc_info)
