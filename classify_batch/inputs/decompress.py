@@ -34,13 +34,17 @@ _NOT_TEXT: tuple[tuple[bytes, str, str], ...] = (
     (b"BZh", "compressed by bzip2", _UNPACK),
     (b"\xfd7zXZ", "compressed by xz", _UNPACK),
     (b"\x04\x22\x4d\x18", "compressed by lz4", _UNPACK),
+    (b"\x1f\x9d", "compressed by compress (.Z)", _UNPACK),
     (b"7z\xbc\xaf", "a 7z archive", _UNPACK),
+    (b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
     (b"%PDF-", "a PDF", "give file IDs; `classify-batch files upload` uploads documents, and prints theirs"),
     (b"SQLite format 3", "an SQLite database", _TO_TABLE),
     (b"\xff\xff\xff\xff", "a stream of Arrow batches", "write it as an Arrow file, or as Parquet"),
     (b"Obj\x01", "an Avro file", _TO_TABLE),
     (b"ORC", "an ORC file", _TO_TABLE),
     (b"\x93NUMPY", "a NumPy array", _TO_TABLE),
+    (b"\x89HDF", "an HDF5 file", _TO_TABLE),
+    *((bytes((0x80, protocol)), "a pickle of Python", _TO_TABLE) for protocol in (2, 3, 4, 5)),
 )
 
 

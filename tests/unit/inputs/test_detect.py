@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import pickle
 import sys
 import tarfile
 import threading
@@ -250,6 +251,10 @@ REFUSED: list[tuple[str | bytes, str, str]] = [
     (zstandard.compress(b"a\n" * 999)[:9] + b"x" * 99, "can't be unpacked (zstd)", "once more"),
     ("a\nb".encode("utf-16")[:-1], "is not UTF-16-LE", "UTF-8"),
     (bz2.compress(b"a\n"), "is compressed by bzip2", "unpack"),
+    (b"\x1f\x9d\x90a\xc4", "is compressed by compress (.Z)", "unpack"),
+    (b"Rar!\x1a\x07\x01\0", "is a RAR archive", "unpack"),
+    (pickle.dumps(["a", "b"]), "is a pickle of Python", "CSV or JSONL"),
+    (b"\x89HDF\r\n\x1a\n\0", "is an HDF5 file", "CSV or JSONL"),
     (zip_of(b"a\n"), "an Excel workbook (.xlsx) or a ZIP archive", "CSV UTF-8"),
     (tar_of(b"a\n"), "is a tar archive", "unpack"),
     (gzip.compress(tar_of(b"a\n")), "is a tar archive", "unpack"),
