@@ -52,15 +52,28 @@ def choose_proxy(host: str, port: int, environ: Mapping[str, str]) -> Proxy | No
     Raises:
         SettingsError: the variable that counts names no HTTP proxy. The message has no password.
     """
-    if needs_no_proxy(host, port, environ.get("no_proxy") or environ.get("NO_PROXY") or ""):
+    excluding = next((name for name in ("no_proxy", "NO_PROXY") if environ.get(name)), "")
+    no_proxy = environ.get(excluding, "")
+    if needs_no_proxy(host, port, no_proxy):
         return None
     variable = next((name for name in _VARIABLES if environ.get(name, "").strip()), None)
-    return None if variable is None else read_proxy(environ[variable].strip(), variable)
+    if variable is None:
+        return None
+    if _is_quoted(no_proxy.strip()):  # as env files of containers keep them: it would name no host at all
+        raise SettingsError(
+            f"{excluding} in the environment has quotes around its hosts: they must not be a part of it",
+            hint=f"set {excluding} to hosts with commas between them, without quotes",
+        )
+    return read_proxy(environ[variable].strip(), variable)
+
+
+def _is_quoted(value: str) -> bool:
+    return value[:1] in ("'", '"') or value[-1:] in ("'", '"')
 
 
 def read_proxy(url: str, variable: str) -> Proxy:
     """The proxy that a URL names; one without a scheme, such as `proxy.example.com:3128`, is an HTTP proxy."""
-    if url[:1] in ("'", '"') or url[-1:] in ("'", '"'):
+    if _is_quoted(url):
         raise _unusable_proxy_error(variable, "has quotes around its URL: they must not be a part of it")
     if _BROKEN_SCHEME.match(url):
         raise _unusable_proxy_error(variable, "is no URL of a proxy: it doesn't begin with http:// or https://")
@@ -110,6 +123,7 @@ def needs_no_proxy(host: str, port: int, no_proxy: str) -> bool:
     - an IP address; IPv6 with or without brackets
     - a network such as `10.0.0.0/8` or `fe80::/10`, for hosts that are given as IP addresses
     - any of them but a network with `:PORT` behind it, for that port only
+    - a URL of one of them, whose scheme and path say nothing; or a host with a slash behind it
     """
     host = host.rstrip(".").lower()  # `example.com.` is the same name, from the root
     return any(_names_address(entry, host, port) for entry in _split_entries(no_proxy))
@@ -117,8 +131,10 @@ def needs_no_proxy(host: str, port: int, no_proxy: str) -> bool:
 
 def _split_entries(no_proxy: str) -> Iterator[str]:
     for entry in re.split(r"[,\s]+", no_proxy.lower()):
-        if entry:
-            yield _SCHEME.sub("", entry, count=1)
+        if (scheme := _SCHEME.match(entry)) is not None:
+            yield entry[scheme.end() :].partition("/")[0]
+        elif entry:
+            yield entry.rstrip("/")  # a network has digits behind its slash
 
 
 def _names_address(entry: str, host: str, port: int) -> bool:

@@ -6,6 +6,7 @@ request has left, and it is certain that no create was accepted.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -19,6 +20,7 @@ from classify_batch.llamacloud.proxies import Proxy
 from classify_batch.settings.host_names import format_address
 
 _HEAD_BYTES_MAX = 64 * 1024
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")  # RFC 9112, 2.2: a line may end without its CR
 _FOR_LATER = frozenset({408, 425, 429})
 """Statuses of a proxy below 500 that pass by themselves."""
 
@@ -125,16 +127,25 @@ class Tunnel(httpcore.AsyncNetworkStream):
 
 
 async def _read_status(stream: httpcore.AsyncNetworkStream) -> int:
-    """The status of the proxy's answer. Behind its head nothing may come: in a tunnel, we speak first."""
-    head = b""
-    while b"\r\n\r\n" not in head:
-        block = await stream.read(_HEAD_BYTES_MAX)
-        head += block
-        if not block or len(head) > _HEAD_BYTES_MAX:
-            raise httpcore.RemoteProtocolError("it closed the connection, or doesn't speak HTTP")
-    version, _, rest = head.split(b"\r\n", 1)[0].partition(b" ")
-    status = rest.partition(b" ")[0]
-    if not (version.startswith(b"HTTP/1.") and len(status) == 3 and status.isdigit()):
+    """The status of the proxy's answer, behind those that only say that it goes on (1xx). Behind its head nothing may
+    come: in a tunnel, we speak first."""
+    unread = b""
+    while True:
+        while (end := _END_OF_HEAD.search(unread)) is None:
+            block = await stream.read(_HEAD_BYTES_MAX)
+            unread += block
+            if not block or len(unread) > _HEAD_BYTES_MAX:
+                raise httpcore.RemoteProtocolError("it closed the connection, or doesn't speak HTTP")
+        status = _parse_status(unread[: end.start()])
+        unread = unread[end.end() :]
+        if not 100 <= status < 200 or status == HTTPStatus.SWITCHING_PROTOCOLS:
+            return status
+
+
+def _parse_status(head: bytes) -> int:
+    version, _, rest = head.split(b"\n", 1)[0].partition(b" ")
+    status = rest[:3]
+    if not (version.startswith(b"HTTP/1.") and status.isdigit() and len(status) == 3 and not rest[3:4].strip()):
         raise httpcore.RemoteProtocolError("it doesn't speak HTTP")
     return int(status)
 

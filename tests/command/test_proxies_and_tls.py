@@ -150,6 +150,25 @@ def test_an_unusable_proxy_is_2_with_the_name_of_its_variable(
         monkeypatch.delenv(variable)
 
 
+ESTABLISHED = {
+    "lines without CR": b"HTTP/1.0 200 OK\nVia: proxy\n\n",
+    "no reason": b"HTTP/1.1 200\r\n\r\n",
+    "100 before it": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    "102 twice": b"HTTP/1.1 102 Processing\n\n" * 2 + b"HTTP/1.1 200 OK\n\n",
+}
+
+
+@pytest.mark.parametrize("established", ESTABLISHED.values(), ids=ESTABLISHED.keys())
+def test_a_proxy_may_spell_its_answer_in_any_way(
+    call: Call, secure_api: str, monkeypatch: pytest.MonkeyPatch, established: bytes
+) -> None:
+    """As HTTP allows it: lines without CR, no reason, and answers that only say that it goes on (1xx)."""
+    with ConnectProxy(established=established).serving() as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy}")
+        done = call(secure_api, *COMMANDS["jobs list"])
+    assert done.status == 0, all_output(done)
+
+
 @pytest.mark.parametrize("status", [403, 407])
 def test_a_proxy_that_refuses_is_for_a_person(
     command: Command, secure_api: str, status: int, monkeypatch: pytest.MonkeyPatch

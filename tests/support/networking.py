@@ -142,12 +142,20 @@ class ConnectProxy:
         status: what it answers to everything, if not 200. Its reason repeats the user and password that it was given.
 
         behind: what it sends in the tunnel before it closes it; None: a tunnel that leads somewhere.
+        established: how it says that the tunnel stands.
 
     Attributes:
         asked: the addresses for which tunnels were asked.
     """
 
-    def __init__(self, user: str | None = None, status: int = 200, behind: bytes | None = None) -> None:
+    def __init__(
+        self,
+        user: str | None = None,
+        status: int = 200,
+        behind: bytes | None = None,
+        established: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n",
+    ) -> None:
+        self._established = established
         self._behind = behind
         self._login = None if user is None else b"Basic " + b64encode(user.encode())
         self._status = status
@@ -167,7 +175,7 @@ class ConnectProxy:
             login = b64decode(head.partition(b"Basic ")[2].partition(b"\r\n")[0])
             writer.write(b"HTTP/1.1 %d not %s\r\nContent-Length: 0\r\n\r\n" % (self._status, login))
         else:
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            writer.write(self._established)
             await writer.drain()
             if self._behind is not None:
                 await reader.read(65536)  # the beginning of TLS

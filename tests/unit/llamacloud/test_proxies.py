@@ -147,6 +147,9 @@ def test_signs_that_need_no_escape_stay(url: str) -> None:
         ("a.test .llamaindex.ai", HOST),
         (f"{HOST}:443", HOST),
         (f"https://{HOST}", HOST),
+        (f"https://{HOST}/", HOST),
+        (f"https://{HOST}:443/api/v1", HOST),
+        (f"{HOST}/", HOST),
         (HOST, f"{HOST}."),
         ("127.0.0.1", "127.0.0.1"),
         ("127.0.0.0/8", "127.0.0.1"),
@@ -187,3 +190,12 @@ def test_no_proxy_names_hosts_addresses_and_networks(no_proxy: str, host: str) -
 def test_no_proxy_names_nothing_else(no_proxy: str, host: str) -> None:
     """Neither a part of a name, nor another port or network."""
     assert not needs_no_proxy(host, 443, no_proxy)
+
+
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
+@pytest.mark.parametrize("no_proxy", ['"localhost,llamaindex.ai"', "'llamaindex.ai'", '"a.test", "llamaindex.ai"'])
+def test_quotes_around_no_proxy_are_an_error_where_there_is_a_proxy(name: str, no_proxy: str) -> None:
+    """A file of variables may keep them, and then it names no host: the proxy would be asked against all wishes."""
+    with pytest.raises(SettingsError, match=f"{name} in the environment has quotes"):
+        choose_proxy(HOST, 443, {"HTTPS_PROXY": "http://proxy:1", name: no_proxy})
+    assert choose_proxy(HOST, 443, {name: no_proxy}) is None
