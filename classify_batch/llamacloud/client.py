@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import lru_cache
@@ -23,6 +22,7 @@ import httpx
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits import Gate, Priority
 from classify_batch.llamacloud.access import ApiAccess
+from classify_batch.llamacloud.bounded_body import BodyTooLargeError, BoundedBody
 from classify_batch.llamacloud.connection import Route, close_quietly
 from classify_batch.llamacloud.failures import (
     CREATE,
@@ -42,9 +42,6 @@ from classify_batch.protocol.sanitize import parse_error_detail, printable_line
 from classify_batch.protocol.url_parts import encode_query
 
 Shape = TypeVar("Shape")
-
-BODY_BYTES_MAX = 64 * 1024 * 1024
-"""500 answers with long reasonings are about 1 MiB; this is what no honest answer reaches."""
 
 FIRST_ANSWER_S_MAX = 60.0
 """How long to try an API that never answered: its address may be wrong."""
@@ -71,10 +68,6 @@ class MultipartForm(NamedTuple):
     fields: Mapping[str, str]
     file_name: str
     file: BinaryIO
-
-
-class _TooLargeError(Exception):
-    """A body beyond the limit."""
 
 
 class ApiClient:
@@ -117,7 +110,7 @@ class ApiClient:
                 "Authorization": f"Bearer {access.key.get_secret_value()}",
                 "User-Agent": f"classify-batch/{version('classify-batch')}",
                 "Accept": "application/json",
-                "Accept-Encoding": "gzip",  # the one encoding that `_BoundedBody` unpacks within a bound
+                "Accept-Encoding": "gzip",  # the one encoding that `BoundedBody` unpacks within a bound
             }
         )
         self._extensions = {"timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, 15.0)).as_dict()}
@@ -177,8 +170,8 @@ class ApiClient:
                     raise self._no_answer_error(call, error) from error
                 except httpx.InvalidURL as error:  # too long: its parts come from the server
                     raise self._unreadable(call, f"it named what no URL can hold: {error}") from error
-                except _TooLargeError:
-                    raise self._unreadable(call, f"a body of more than {BODY_BYTES_MAX} bytes") from None
+                except BodyTooLargeError as error:
+                    raise self._unreadable(call, str(error)) from None
         self._learn_clock_skew(headers)
         if not 200 <= status < 300:
             raise self._refusal_error(call, status, headers, data, sent_s)
@@ -353,33 +346,13 @@ async def send_and_read_body(
 ) -> tuple[int, httpx.Headers, bytes]:
     response = await connection.handle_async_request(request)
     try:
-        body = _BoundedBody(response.headers.get("content-encoding", ""))
+        body = BoundedBody(response.headers.get("content-encoding", ""))
         stream = cast("httpx.AsyncByteStream", response.stream)
         async for block in stream:  # not `aiter_raw`, which cuts it into blocks anew
             body.add_block(block)
         return response.status_code, response.headers, bytes(body.data)
     finally:
         await response.aclose()
-
-
-class _BoundedBody:
-    """A body, decompressed up to the limit only: httpx decompresses whole blocks, and a small one may become huge."""
-
-    def __init__(self, encoding: str) -> None:
-        packed = encoding.strip().lower()
-        if packed not in ("", "identity", "gzip"):
-            raise httpx.DecodingError(f"an encoding that was not asked for: {printable_line(encoding)}")
-        self._unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if packed == "gzip" else None
-        self.data = bytearray()
-
-    def add_block(self, block: bytes) -> None:
-        try:
-            room = BODY_BYTES_MAX + 1 - len(self.data)  # one more, by which a body that is too large shows
-            self.data += block if self._unpacker is None else self._unpacker.decompress(block, room)
-        except zlib.error as error:
-            raise httpx.DecodingError(str(error)) from None
-        if len(self.data) > BODY_BYTES_MAX:
-            raise _TooLargeError
 
 
 def unreadable_error(call: str, what: str) -> ApiError:

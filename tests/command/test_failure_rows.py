@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.limits import RequestGate
-from classify_batch.llamacloud import client as http_module
+from classify_batch.llamacloud import bounded_body
 from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.v1.batch_api import ApiV1
@@ -310,7 +310,7 @@ def zipped_spaces() -> bytes:
 )
 async def test_a_body_beyond_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
     """Read up to the limit, which counts what it unpacks to, and no further than a block."""
-    monkeypatch.setattr(http_module, "BODY_BYTES_MAX", 1_000_000)
+    monkeypatch.setattr(bounded_body, "BODY_BYTES_MAX", 1_000_000)
     zipped_spaces()  # not while memory is measured
     async with serving(write) as server:
         tracemalloc.start()
