@@ -28,6 +28,7 @@ from classify_batch.llamacloud.failures import (
     CREATE,
     Symptom,
     answered_by_another,
+    is_page,
     judge_status,
     judge_symptom,
     named_file_indexes,
@@ -55,6 +56,11 @@ _HINTS = {
     Verdict.NO_CREDIT: "buy credits or raise the cap, then give the same command; nothing that was paid is lost",
     Verdict.PERSON: "check api.base_url and the [job] settings, then give the same command",
 }
+
+_PAGE_HINT = (
+    "something between here and the API answers in its place, with a page: check api.base_url and HTTPS_PROXY, or ask "
+    "who runs it; then give the same command"
+)
 
 _PATH_OF_OURS = re.compile(r"/(?:api(?:/v[0-9]+)?|v[0-9]+)(?:/.*)?$")
 """What a base URL may end in that the paths of the calls begin with."""
@@ -283,8 +289,11 @@ class ApiClient:
         except (ValueError, TypeError, RecursionError):
             detail, places = self._body_excerpt(data, 400), ()
         retry_after_s = self._read_retry_after_s(headers)
-        verdict = judge_status(call, status, detail, places)
+        page = is_page(data)
+        verdict = judge_status(call, status, detail, places, page=page)
         hint = _HINTS.get(verdict, "the same command goes on later")
+        if page and verdict is Verdict.PERSON:
+            hint = _PAGE_HINT
         if verdict is Verdict.KEY_REFUSED and self._base_url.startswith("http://"):  # this machine, so hardly the API
             hint = "`classify-batch sandbox` takes the key `sandbox`, unless it was given another by --api-key; " + hint
         if doubled := self._find_doubled_path(status):
@@ -306,7 +315,7 @@ class ApiClient:
             status=status,
             detail=detail,
             file_indexes=named_file_indexes(places),
-            ambiguous=call == CREATE and answered_by_another(status),
+            ambiguous=call == CREATE and answered_by_another(status, page=page),
             hint=hint,
         )
 

@@ -14,6 +14,10 @@ from classify_batch.errors import Verdict
 
 CREATE = "create"
 CANCEL = "cancel"
+UPLOAD = "upload"
+_NEVER_A_PAGE = frozenset({400, 422})
+"""By these the API refuses files for good. A gateway's page with a 400 is about none: it wants a client's certificate,
+or forbids something in the request. By its 413 the request is too long, and shorter ones may pass."""
 _NOT_THE_FILES = frozenset({"configuration", "mode", "parsing_configuration", "rules", "webhook_configurations"})
 _PLAN_WORDS = "already reached the maximum number of"  # the vendor's words, since both kinds of 429 look alike
 
@@ -68,6 +72,8 @@ _READ_STATUSES = {
     429: Verdict.LATER,
 }
 
+_CANCEL_STATUSES = _READ_STATUSES | {409: Verdict.REFUSED}  # a job that has ended can't be cancelled, however often
+
 
 def judge_symptom(call: str, symptom: Symptom) -> Verdict:
     """What the lack of a usable answer means."""
@@ -75,17 +81,19 @@ def judge_symptom(call: str, symptom: Symptom) -> Verdict:
     return verdict if call == CREATE or verdict is Verdict.BLOCKED else Verdict.LATER
 
 
-def judge_status(call: str, status: int, detail: str, places: tuple[tuple[object, ...], ...]) -> Verdict:
+def judge_status(
+    call: str, status: int, detail: str, places: tuple[tuple[object, ...], ...], *, page: bool = False
+) -> Verdict:
     """What an HTTP status other than 2xx means. Statuses that no table has: 5xx proves nothing; the rest (redirects,
-    405, 410…) shows that this address doesn't speak the API."""
+    405, 410…) shows that this address doesn't speak the API. `page`: the body is one, see `is_page`."""
     # Both kinds of 429 have the same status: only the message shows whether the plan is full or the rate too high.
     if status == 429 and _PLAN_WORDS in detail.lower():
         return Verdict.PLAN_FULL if call == CREATE else Verdict.LATER
-    if call == CREATE and status == 422 and places and all(names_the_request(place) for place in places):
+    if call in (CREATE, UPLOAD) and is_unlike_the_api(status, page=page):
         return Verdict.PERSON
-    if call == CANCEL and status == 409:
-        return Verdict.REFUSED  # a job that has ended can't be cancelled, however often
-    statuses = _CREATE_STATUSES if call == CREATE else _READ_STATUSES
+    if call == CREATE and is_about_the_request(status, places):
+        return Verdict.PERSON
+    statuses = {CREATE: _CREATE_STATUSES, CANCEL: _CANCEL_STATUSES}.get(call, _READ_STATUSES)
     if status in statuses:
         return statuses[status]
     if status >= 500:
@@ -93,11 +101,26 @@ def judge_status(call: str, status: int, detail: str, places: tuple[tuple[object
     return Verdict.PERSON
 
 
-def answered_by_another(status: int) -> bool:
-    """Whether the API never answers a create with this status: a redirect, a 404, a 405. A proxy before the API gave
-    the answer, and may have passed the create on first. So a person decides whether to try again, and it is still
-    unknown whether the create was accepted."""
-    return status < 500 and status not in _CREATE_STATUSES
+def answered_by_another(status: int, *, page: bool = False) -> bool:
+    """Whether the API never answers a create with this status: a redirect, a 404, a 405; or a 400 with a page. A proxy
+    before the API gave the answer, and may have passed the create on first. So a person decides whether to try again,
+    and it is still unknown whether the create was accepted."""
+    return status < 500 and (status not in _CREATE_STATUSES or is_unlike_the_api(status, page=page))
+
+
+def is_unlike_the_api(status: int, *, page: bool) -> bool:
+    """Whether a status comes with a page, with which the API has a reason in JSON."""
+    return page and status in _NEVER_A_PAGE
+
+
+def is_page(body: bytes) -> bool:
+    """Whether a body is HTML or XML. The API says in JSON why it refuses."""
+    return body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
+
+
+def is_about_the_request(status: int, places: tuple[tuple[object, ...], ...]) -> bool:
+    """Whether a 422 names only what is the same in every create of the run."""
+    return status == 422 and bool(places) and all(names_the_request(place) for place in places)
 
 
 def names_the_request(place: tuple[object, ...]) -> bool:

@@ -23,6 +23,7 @@ WORDS = {
 
 STATUSES: tuple[tuple[str, int, str, tuple[tuple[object, ...], ...]], ...] = (
     ("400", 400, "", ()),
+    ("400 or 422 with a page (HTML, XML)", 400, "", ()),
     ("401, 403", 401, "", ()),
     ("402", 402, "", ()),
     ("404", 404, "", ()),
@@ -44,7 +45,8 @@ def rows() -> list[str]:
         create, read = judge_symptom("create", symptom), judge_symptom("get", symptom)
         lines.append(f"| {symptom} | {WORDS[create]} | {WORDS[read]} |")
     for name, status, detail, places in STATUSES:
-        create, read = (judge_status(call, status, detail, places) for call in ("create", "get"))
+        page = "with a page" in name
+        create, read = (judge_status(call, status, detail, places, page=page) for call in ("create", "get"))
         lines.append(f"| {name} | {WORDS[create]} | {WORDS[read]} |")
     return lines
 

@@ -16,7 +16,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, StoreError
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
-from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory
+from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory, nothing
 
 pytestmark = pytest.mark.anyio
 
@@ -472,6 +472,25 @@ async def test_failed_files_get_a_new_chance() -> None:
         verified = await lab.verify()
         assert (verified.errors, verified.complete) == ([], True)
         assert lab.outcomes().keys() == set(lab.file_ids)
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_a_page_in_the_apis_place_fails_no_file(version: str) -> None:
+    """A gateway refuses creates with a 400 and a page of HTML: a person looks at it, and then the same command goes on
+    without a file lost or paid twice."""
+    with laboratory(20, version=version, latency_s=0.01) as lab:
+
+        async def refuse(request: httpx.Request) -> httpx.Response | None:
+            return (
+                httpx.Response(400, text="<html><title>400 Bad Request</title></html>") if is_create(request) else None
+            )
+
+        lab.wire.before = refuse
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.PERSON)
+        assert lab.outcomes() == {}
+        lab.wire.before = nothing
+        await ends_well(lab)
 
 
 # --- Power cuts ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from classify_batch.errors import Verdict
-from classify_batch.llamacloud.failures import Symptom, judge_status, judge_symptom, named_file_indexes
+from classify_batch.llamacloud.failures import (
+    Symptom,
+    answered_by_another,
+    is_page,
+    judge_status,
+    judge_symptom,
+    named_file_indexes,
+)
 
 patient = settings(deadline=None)  # a busy machine is no fault
 
@@ -51,6 +58,34 @@ def test_a_status_has_one_meaning_for_creates_and_one_for_reads(status: int, ver
     """A proxy's 5xx may come after the API accepted the job; a read may always be repeated."""
     assert judge_status("create", status, "", ()) is verdicts[0]
     assert {judge_status(call, status, "", ()) for call in READS} == {verdicts[1]}
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_page_in_the_apis_place_refuses_no_file(status: int) -> None:
+    """It says nothing of the files: a person looks at it, and the create may have been accepted behind it."""
+    assert judge_status("create", status, "", (), page=True) is Verdict.PERSON
+    assert judge_status("upload", status, "", (), page=True) is Verdict.PERSON
+    assert answered_by_another(status, page=True)
+    assert not answered_by_another(status)
+    assert {judge_status(call, status, "", (), page=True) for call in READS} == {Verdict.REFUSED}
+    assert judge_status("upload", status, "", ()) is Verdict.REFUSED
+    assert judge_status("create", 413, "", (), page=True) is Verdict.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("body", "page"),
+    [
+        (b"<html>", True),
+        (b"\r\n <!DOCTYPE html>", True),
+        (b"\xef\xbb\xbf<?xml version='1.0'?>", True),
+        (b'{"detail": "<html>"}', False),
+        (b"", False),
+        (b"no", False),
+    ],
+)
+def test_a_page_begins_like_one(body: bytes, page: bool) -> None:
+    """HTML or XML, however it begins; words and JSON are none."""
+    assert is_page(body) is page
 
 
 def test_a_cancel_that_comes_too_late_is_refused_for_good() -> None:
