@@ -17,6 +17,7 @@ from classify_batch.protocol.answers import AnswerModel, AnswerReader, Page, Res
 from classify_batch.protocol.file_bodies import StoredFile, read_file_ids_page, read_stored_file, read_stored_files_page
 from classify_batch.protocol.json_shape import NotJsonError
 from classify_batch.protocol.quick_readers import QuickReader, QuickResult
+from classify_batch.protocol.sanitize import parse_error_detail
 
 SURROGATE = "\ud800"
 DEEP: list[Any] = [[]]  # deeper than pydantic reads, and not than `json` does
@@ -337,3 +338,21 @@ def test_a_confidence_that_no_float_holds_is_none(digits: str) -> None:
 def test_other_confidences_are_kept_as_they_are(confidence: float | None) -> None:
     """Also those outside 0 to 1, which are reported."""
     assert Result(type="a", confidence=confidence).answer_about("f").confidence == confidence
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"message": "Forbidden"}, '{"message": "Forbidden"}'),
+        ({"error": {"message": "no such file: é\x1b[31m"}}, '{"error": {"message": "no such file: é\\u001b[31m"}}'),
+        ({"detail": {"code": 7}}, '{"detail": {"code": 7}}'),
+        ({"detail": ["one", "two"]}, '{"detail": ["one", "two"]}'),
+        (["no"], '["no"]'),
+        ({}, ""),
+        (None, ""),
+        ({"detail": "as documented"}, "as documented"),
+    ],
+)
+def test_an_error_of_another_shape_says_what_its_json_says(body: object, words: str) -> None:
+    """Gateways have shapes of their own, and a refusal without a reason helps nobody."""
+    assert parse_error_detail(body) == (words, ())
