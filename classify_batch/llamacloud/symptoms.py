@@ -24,11 +24,28 @@ _BY_ERROR: tuple[tuple[type[httpx.HTTPError], Symptom], ...] = (
     (httpx.HTTPError, Symptom.NO_ANSWER),
 )
 
+_ALERTS_IN_HANDSHAKE = (
+    "_ALERT_BAD_CERTIFICATE",
+    "_ALERT_CERTIFICATE_REQUIRED",
+    "_ALERT_HANDSHAKE_FAILURE",
+    "_ALERT_INSUFFICIENT_SECURITY",
+    "_ALERT_PROTOCOL_VERSION",
+)
+"""How `ssl` ends the name of an alert by which a server says that this client will not do, now or later."""
+
+_ALERTS_BEHIND_HANDSHAKE = ("_ALERT_CERTIFICATE_REQUIRED",)
+"""TLS 1.3 looks at the client's certificate when the client is done already: the alert is the first that is read. Any
+other alert may break a connection that was in use."""
+
 _LATER_HINT = "the API can't be reached now; the same command goes on later"
 UNREADABLE_HINT = "something between here and the API answers in its place; the same command goes on later"
 _UNTRUSTED_HINT = (
     f"let {CERTIFICATES_FILE} name a file with the certificate of the authority that signed it (a company's proxy "
     "often has its own); check api.base_url and this machine's clock, then give the same command"
+)
+_TLS_REFUSED_HINT = (
+    "it may want a client's certificate, which can't be given here, or speak old versions of TLS only: check "
+    "api.base_url and HTTPS_PROXY, or ask who runs it for another way; then give the same command"
 )
 _LOGIN_HINT = "put user and password into its URL (http://user:password@host:port), then give the same command"
 _DENIED_HINT = "let the proxy allow the API's host, or name that host in NO_PROXY, then give the same command"
@@ -38,12 +55,20 @@ def find_symptom(error: httpx.HTTPError) -> tuple[Symptom, str]:
     """What an error shows, and the hint that follows."""
     if isinstance(error, httpx.ConnectError) and _has_cause(error, ssl.SSLCertVerificationError):
         return Symptom.UNTRUSTED, _UNTRUSTED_HINT
+    if _refuses_tls(error):
+        return Symptom.TLS_REFUSED, _TLS_REFUSED_HINT
     for cause in _causes_of(error):
         if isinstance(cause, ProxyRefusedError):
             return Symptom.PROXY_REFUSED, _LOGIN_HINT if cause.status == 407 else _DENIED_HINT
         if isinstance(cause, NotHttpError):
             return Symptom.UNREADABLE, UNREADABLE_HINT
     return next(symptom for kind, symptom in _BY_ERROR if isinstance(error, kind)), _LATER_HINT
+
+
+def _refuses_tls(error: httpx.HTTPError) -> bool:
+    alerts = _ALERTS_IN_HANDSHAKE if isinstance(error, httpx.ConnectError) else _ALERTS_BEHIND_HANDSHAKE
+    reasons = (cause.reason or "" for cause in _causes_of(error) if isinstance(cause, ssl.SSLError))
+    return any(reason.endswith(alerts) for reason in reasons)
 
 
 def _has_cause(error: BaseException, kind: type[BaseException]) -> bool:
