@@ -116,18 +116,18 @@ def finite_or_none(number: float | None) -> float | None:
         return None
 
 
-YEAR_10000_S = 253_402_300_800.0
-"""No program writes a time as late, and few read one."""
+_YEAR_1900_S, _YEAR_10000_S = -2_208_988_800.0, 253_402_300_800.0
+"""No server means a time before the one, and few programs read one after the other."""
 
 
 def parse_time_s(time: object) -> float | None:
     """Seconds since the epoch from a time of the server; None for what is no time, or stands for none: many servers
-    write the year 1 or 1970 where a time is unset."""
+    write the year 1 where a time is unset."""
     words = text_or_none(time)
     if not words:
         return None
     time_s = _known_time_s(words) if len(words) <= TIME_CHARACTERS_MAX else from_iso(words)
-    return time_s if time_s is not None and 0.0 < time_s < YEAR_10000_S else None
+    return time_s if time_s is not None and _YEAR_1900_S < time_s < _YEAR_10000_S else None
 
 
 _known_time_s = lru_cache(maxsize=4096)(from_iso)
