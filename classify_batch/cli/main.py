@@ -130,7 +130,9 @@ def run_command_line() -> int:  # noqa: C901, PLR0911 - one return for each kind
             return print_error(f"{error.strerror}", hint, ExitStatus.INCOMPLETE)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             where = f"{error.filename}: " if error.filename else ""
-            return print_error(f"{where}{error.strerror}", "make room; the same command goes on", ExitStatus.INCOMPLETE)
+            bound = error.errno == errno.EFBIG  # of one file: the disk may be empty
+            hint = "raise the limit of a file's size (`ulimit -f`)" if bound else "make room"
+            return print_error(f"{where}{error.strerror}", f"{hint}; the same command goes on", ExitStatus.INCOMPLETE)
         if isinstance(error, FileNotFoundError) and error.filename is None and is_working_directory_gone():
             hint = "`cd` to one that is there, or give absolute paths, and the same command begins again"
             return print_error("the folder in which this was started is gone", hint, ExitStatus.USAGE)

@@ -14,10 +14,10 @@ NOT_SUPPORTED = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, 524})
 """That a file system lacks something. 524 is the kernel's own ENOTSUPP: of NFS and some others it reaches programs, and
 Python has no name for it."""
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # EFBIG: a bound on the size of one file (`ulimit -f`)
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
-_FAILING = _FULL | _TOO_MANY_OPEN | {errno.EIO}
+_FAILING = _FULL | _TOO_MANY_OPEN | {errno.EIO, errno.EFBIG}
 _IMPOSSIBLE_NAME = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ})
 """No later time makes such a name work."""
 _NO_FILE = frozenset({errno.EISDIR, errno.ESPIPE, errno.ENXIO})
@@ -84,6 +84,11 @@ def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ())
 def hint_for(error: OSError) -> str:
     if error.errno in _FULL:
         return "make room (or raise the quota), then the same command goes on"
+    if error.errno == errno.EFBIG:  # a bound on the size of one file: the disk may be empty
+        return (
+            "raise the limit of a file's size (`ulimit -f`; some file systems have one of their own), then the same "
+            "command goes on"
+        )
     if error.errno in _TOO_MANY_OPEN:
         return "raise the limit of open files (`ulimit -n`), then the same command goes on"
     if error.errno in _FORBIDDEN:

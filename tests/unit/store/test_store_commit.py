@@ -223,7 +223,9 @@ def test_a_full_disk_keeps_what_was_committed(tmp_path: Path) -> None:
     answer = subprocess.run(
         [sys.executable, "-c", FILLS_UP, str(tmp_path)], capture_output=True, text=True, check=True, timeout=60
     )
-    assert answer.stdout.startswith(f"900 {tmp_path / 'journal.jsonl'}: File too large | make room")
+    assert answer.stdout.startswith(
+        f"900 {tmp_path / 'journal.jsonl'}: File too large | raise the limit of a file's size"
+    )
     assert (tmp_path / "journal.jsonl").read_bytes()[:900] == (b"x" * 299 + b"\n") * 3
     assert not answer.stderr
 
