@@ -36,7 +36,7 @@ facts = dict(
     argv=sys.argv, path=sys.path, cwd=os.getcwd(), environ=dict(os.environ), umask=os.umask(0o22), name=__name__,
     group=os.getpgid(0) == os.getpgid(os.getppid()), session=os.getsid(0) == os.getsid(os.getppid()),
     leads=os.getsid(0) == os.getpid(), status=[line for line in open("/proc/self/status")
-        if line.startswith(("Sig", "Shd", "Uid", "Gid", "Groups", "Threads", "CapEff", "NoNewPrivs"))],
+        if line.startswith(("SigBlk", "SigIgn", "SigCgt", "Uid", "Gid", "Groups", "Threads", "CapEff", "NoNewPrivs"))],
     handlers=[repr(signal.getsignal(each)).split(" at ")[0] for each in signal.Signals],
     limits=[resource.getrlimit(each) for each in range(16)], nice=os.nice(0), zone=time.tzname,
     streams=[stream(each) for each in (sys.stdin, sys.stdout, sys.stderr)],
@@ -133,7 +133,8 @@ def test_a_forked_process_has_what_a_fresh_one_has(tmp_path: Path, how: str) -> 
     options: Any = {
         "pipes": {"stdin": pipe, "stdout": pipe, "stderr": pipe, "env": values()},
         "terminal": {"stdin": theirs, "stdout": theirs, "stderr": theirs, "env": values(TERM="dumb")},
-        "null": {"stdin": null, "stdout": null, "stderr": subprocess.STDOUT},
+        # Not without an environment: readline puts LINES and COLUMNS into the one that C hands on.
+        "null": {"stdin": null, "stdout": null, "stderr": subprocess.STDOUT, "env": dict(os.environ)},
         "session": {"stdin": null, "stdout": pipe, "stderr": null, "env": values(), "start_new_session": True},
         "zone": {"stdin": null, "stdout": pipe, "stderr": pipe, "env": bare | {"TZ": "Asia/Kathmandu"}},
     }[how]
