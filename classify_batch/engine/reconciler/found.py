@@ -77,7 +77,8 @@ def gather_answers(attempt: Attempt, found: Sequence[FoundJob]) -> tuple[dict[st
 
 
 def answered_file(file_id: str, answer: Answer, view: JobView) -> AnsweredFile:
-    return AnsweredFile(file_id, answer, view.job_id, view.mode)
+    mode = None if view.mode is None else view.mode.strip().upper()  # a server may spell it in its own way
+    return AnsweredFile(file_id, answer, view.job_id, mode)
 
 
 def not_answered_failure(position: int, jobs: Sequence[str], withheld: str) -> Failure:

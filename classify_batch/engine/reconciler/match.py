@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
+from unicodedata import normalize
 
 from classify_batch.file_keys import file_key
 from classify_batch.model import JobView
@@ -28,6 +30,26 @@ def digests_of(file_ids: Iterable[str]) -> frozenset[int]:
 
 def digest_of(key: str) -> int:
     return int.from_bytes(blake2b(key.encode("utf-8", "backslashreplace"), digest_size=DIGEST_BYTES).digest())
+
+
+def plain(value: object) -> object:
+    """What a server's way to write a value leaves of it. Case, blanks, the form of letters, a number as text and the
+    order of a list are no definite difference: a server stores what it got in its own way.
+
+    >>> plain([2, 0.0]) == plain(["0", 2]), plain("Fast ") == plain("FAST"), plain("5") == plain(6)
+    (True, True, False)
+    """
+    if isinstance(value, list | tuple):
+        return frozenset(map(plain, value))
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return " ".join(normalize("NFKC", str(value)).casefold().split())
+
+
+@lru_cache(maxsize=64)
+def plain_rules(rules: frozenset[tuple[str, str]]) -> frozenset[tuple[object, object]]:
+    """A project's jobs have few different sets of rules: most were compared before."""
+    return frozenset((plain(kind), plain(description)) for kind, description in rules)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,16 +71,18 @@ class ExpectedJob:
         )
 
     def agrees_with(self, view: JobView) -> bool:
-        """Whether nothing that a job shows contradicts what our creates say. Rules are compared as a set."""
+        """Whether nothing that a job shows contradicts what our creates say, however it is spelled. Rules are compared
+        as a set."""
         # Identity first: jobs that are held share their rules with ours (`SharedValues`), and there may be a million.
-        if view.rules and view.rules is not self.rules and view.rules != self.rules:
+        if view.rules and view.rules is not self.rules and plain_rules(view.rules) != plain_rules(self.rules):
             return False
-        if view.mode is not None and view.mode != self.mode:
+        if view.mode is not None and plain(view.mode) != plain(self.mode):
             return False
         # Only what we set is compared: a server may fill in defaults for the rest.
         theirs = view.parsing_configuration
         return theirs is None or not any(
-            theirs.get(name) is not None and theirs[name] != value for name, value in self.parsing_configuration.items()
+            theirs.get(name) is not None and plain(theirs[name]) != plain(value)
+            for name, value in self.parsing_configuration.items()
         )
 
 

@@ -104,6 +104,12 @@ def test_what_any_job_answers_is_taken() -> None:
     assert settled.requeued == (Part(0, to_ranges([0]), 1),)
 
 
+def test_a_mode_is_written_down_as_the_run_spells_it() -> None:
+    """Whoever sums up by mode doesn't want two spellings of one."""
+    (found,) = decide_found_jobs(attempt("a"), [job("1", yes("a"), mode="fast")], 3).answers
+    assert found.mode == "FAST"
+
+
 @pytest.mark.parametrize(("modes", "unproven"), [(("FAST", "FAST"), False), (("FAST", None), True)])
 def test_a_mode_that_is_not_proven_is_said(modes: tuple[str, str | None], unproven: bool) -> None:
     """Where an answer was taken from a job that doesn't tell its own; one of which nothing was taken is no matter."""

@@ -52,6 +52,24 @@ def test_what_agrees_or_says_nothing_leaves_it_open(shown: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     "shown",
     [
+        {"mode": "fast"},
+        {"mode": " Fast"},
+        {"rules": frozenset((kind.upper(), f" {words.capitalize()}\r\n") for kind, words in PAIRS)},
+        {"rules": frozenset((kind, words.replace(" ", "\u00a0 ")) for kind, words in PAIRS)},
+        {"parsing_configuration": {"lang": "EN", "max_pages": "5"}},
+        {"parsing_configuration": {"max_pages": 5.0, "target_pages": [2, "0"]}},
+    ],
+)
+def test_another_spelling_is_no_difference(shown: dict[str, Any]) -> None:
+    """A server that stores modes in lower case or trims what people wrote shows our own job so. If that ruled it out,
+    its files were paid again."""
+    pages = ParsingConfiguration(lang="en", max_pages=5, target_pages=(0, 2))
+    assert may_be(JobSpec(rules=RULES, parsing_configuration=pages), **shown)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
         {"rules": PAIRS - {("letter", "has a salutation and a signature")}},
         {"rules": PAIRS | {("more", "than what we have sent")}},
         {"rules": frozenset({("invoice", "in other words"), ("letter", "has a salutation and a signature")})},
