@@ -33,8 +33,8 @@ from classify_batch.store.atomic_file import (
 from classify_batch.store.group_commit import Committer, LogWriter
 from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.lock import hold
-from classify_batch.store.os_errors import refusals, unusable
-from classify_batch.store.plain_file import open_plain_file
+from classify_batch.store.os_errors import refusals, taken_away, unusable
+from classify_batch.store.plain_file import is_same_file, open_plain_file
 from classify_batch.store.trust import describe_link, refuse_untrusted
 from classify_batch.streams.blocks import BLOCK_BYTES, read_descriptor
 from classify_batch.streams.closing import closing
@@ -56,8 +56,9 @@ class DiskStore:
         self._fsync = fsync
         self._trusted = trusted
         self._follow = 0 if trusted else os.O_NOFOLLOW  # whoever may put a link there would choose what we overwrite
-        self._committer = Committer(LogWriter(path, fsync=fsync, flags=self._follow, permit=self._refuse_if_lost))
+        self._committer = Committer(LogWriter(path, fsync=fsync, flags=self._follow, permit=self._refuse_if_not_ours))
         self._lease: Lease | None = None
+        self._locked: os.stat_result | None = None
         self._why_lost = ""
         self._opened: dict[Log, int] = {}
         self._ends: dict[Log, int] = {}
@@ -95,10 +96,13 @@ class DiskStore:
         async with hold(self._path, seize=seize):
             await self.sweep()
             names = self._list_names()
+            with refusals(self._path / LOCK):
+                self._locked = (self._path / LOCK).stat()
             try:
                 yield
             finally:  # while the lock is held: who didn't get it must not remove what its holder is making
                 self._remove_what_was_made(names)
+                self._locked = None
 
     async def holder(self) -> Holder | None:
         return read_holder(self._path)
@@ -161,10 +165,10 @@ class DiskStore:
     # --- Files that are written whole -----------------------------------------------------------------------
 
     async def replace(self, name: str, blocks: AsyncIterator[bytes]) -> None:
-        await replace_file(self._path_to_write(name), blocks, self._fsync, self._refuse_if_lost)
+        await replace_file(self._path_to_write(name), blocks, self._fsync, self._refuse_if_not_ours)
 
     async def create(self, name: str, data: bytes) -> None:
-        await create_file(self._path_to_write(name), data, self._fsync, self._refuse_if_lost)
+        await create_file(self._path_to_write(name), data, self._fsync, self._refuse_if_not_ours)
 
     async def remove(self, name: str) -> None:
         path = self._path_to_write(name)
@@ -223,15 +227,29 @@ class DiskStore:
         if self._abandoned or (self._lease is not None and not self._lease.is_valid):
             raise self._lost_error()
 
+    def _refuse_if_not_ours(self) -> None:
+        """Raises StoreError also where the lock is another file by now, or its directory was moved: whoever locks that
+        one believes that nobody else is at work. From a worker thread, since it asks the disk."""
+        self._refuse_if_lost()
+        if (locked := self._locked) is None:
+            return
+        path = self._path / LOCK
+        try:
+            named = path.stat()
+        except _MISSING:
+            raise taken_away(path) from None
+        if not is_same_file(locked, named):
+            raise taken_away(path)
+
     def _lost_error(self) -> StoreError:
         return StoreError(self._why_lost, hint="the same command goes on when the other process has ended")
 
     def _remove_file(self, path: Path) -> None:
-        self._refuse_if_lost()
+        self._refuse_if_not_ours()
         path.unlink(missing_ok=True)
 
     def _rename_file(self, path: Path, new_path: Path) -> None:
-        self._refuse_if_lost()
+        self._refuse_if_not_ours()
         path.replace(new_path)
 
     def _shut_out_others(self) -> None:
@@ -253,7 +271,7 @@ class DiskStore:
                 shutil.copyfileobj(old, copy, BLOCK_BYTES)
                 copy.flush()
                 self._fsync(copy.fileno())
-            self._refuse_if_lost()
+            self._refuse_if_not_ours()
             fresh.replace(path)
         sync_directory(self._path, self._fsync)
 
@@ -261,7 +279,7 @@ class DiskStore:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | self._follow  # a pipe must not be waited for
         descriptor = os.open(path, flags, 0o600)
         try:
-            self._refuse_if_lost()
+            self._refuse_if_not_ours()
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
@@ -296,7 +314,8 @@ class DiskStore:
             raise unusable(self._path, error) from error
 
     def _remove_what_was_made(self, names: frozenset[str]) -> None:
-        with suppress(OSError):  # tidying up must not replace the error that ended the planning
+        with suppress(OSError, StoreError):  # tidying up must not replace the error that ended the planning
+            self._refuse_if_not_ours()
             if self._list_names() <= names:
                 for each in self._made:
                     each.rmdir() if each.is_dir() else each.unlink(missing_ok=True)
@@ -324,7 +343,7 @@ class DiskStore:
                     f"{path} has {size} bytes, but {end} were committed",
                     hint="restore the file from a copy, or begin again in a new run directory",
                 )
-            self._refuse_if_lost()  # of a file that is open already, as in LogWriter
+            self._refuse_if_not_ours()  # of a file that is open already, as in LogWriter
             if descriptor is not None:
                 os.ftruncate(descriptor, end)  # what stands behind was never committed
                 self._fsync(descriptor)

@@ -41,7 +41,8 @@ from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import InternalError, RunDirectoryError, StoreError
 from classify_batch.store.atomic_file import Fsync, Permit, allow, sync_directory
-from classify_batch.store.os_errors import other_writer, refusals
+from classify_batch.store.os_errors import other_writer, refusals, taken_away
+from classify_batch.store.plain_file import is_same_file
 from classify_batch.vocabulary import DATA_LOGS, Log
 
 Write = Callable[[int, memoryview], int]
@@ -108,6 +109,7 @@ class LogWriter:
 
     def put(self, group: _Group) -> None:
         """Makes a group durable, data before journal. Raises StoreError."""
+        self._refuse_files_without_names()
         data = [log for log in DATA_LOGS if log in group.blocks]
         for log in data:
             self._append_group(log, group)
@@ -116,6 +118,20 @@ class LogWriter:
         if Log.JOURNAL in group.blocks:
             self._append_group(Log.JOURNAL, group)
             self._sync_log(Log.JOURNAL)
+
+    def _refuse_files_without_names(self) -> None:
+        """Of all logs, whichever is written to next: no job may be paid whose outcome nobody could read."""
+        for log, descriptor in self._descriptors.items():
+            path = self._directory / log
+            with refusals(path):
+                self._permit()
+                try:
+                    named = path.stat()
+                except (FileNotFoundError, NotADirectoryError):
+                    raise taken_away(path) from None
+                ours = os.fstat(descriptor)
+                if not ours.st_nlink or not is_same_file(ours, named):
+                    raise taken_away(path)
 
     def close(self) -> None:
         for descriptor in self._descriptors.values():

@@ -37,6 +37,15 @@ def other_writer(path: Path, size: int, expected: int) -> StoreError:
     )
 
 
+def taken_away(path: Path) -> StoreError:
+    """What a process works with has lost its name: somebody moved or removed the file, or a folder above it."""
+    return StoreError(
+        f"{path} was moved, removed or replaced while the run was on",
+        hint="leave a run directory and its files alone until the process has ended, its lock too; put back what was "
+        "there, then the same command goes on",
+    )
+
+
 def unusable(path: Path, error: OSError) -> ClassifyBatchError:
     """`path` can't serve as a run directory: a person's to mend, unless the medium is full or failing."""
     if error.errno in _FAILING:

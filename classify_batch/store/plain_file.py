@@ -20,3 +20,10 @@ def open_plain_file(path: str, flags: int) -> int:
         os.close(descriptor)
         raise not_plain_error(Path(path))
     return descriptor
+
+
+def is_same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether two looks were at the same file. Where a file system numbers a file anew at each look, its size and when
+    it was written tell. (When its entry was changed doesn't: a file that replaces another has that in common with it.)
+    """
+    return os.path.samestat(one, other) or (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
@@ -192,6 +193,30 @@ async def test_another_writer_is_noticed(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="somebody else"):
             await store.commit()
     assert (tmp_path / "journal.jsonl").read_bytes() == b"ours\ntheirs\n"
+
+
+def _copy_over(path: Path) -> None:
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.rename(path)
+
+
+@pytest.mark.parametrize("take_away", [Path.unlink, _copy_over])
+@pytest.mark.parametrize("log", [Log.RESULTS, Log.JOURNAL])
+async def test_a_log_without_its_name_is_written_no_more(
+    tmp_path: Path, log: Log, take_away: Callable[[Path], None]
+) -> None:
+    """What is appended to a file that was removed, or replaced by a copy, nobody will ever read: no further fact
+    becomes durable, whichever log lost its name."""
+    async with DiskStore(tmp_path) as store:
+        store.append(Log.RESULTS, b"answer\n")
+        store.append(Log.JOURNAL, b"fact\n")
+        await store.commit()
+        take_away(tmp_path / log)
+        store.append(Log.JOURNAL, b"intent\n")
+        with pytest.raises(StoreError, match=f"{log} was moved, removed or replaced"):
+            await store.commit()
+    assert b"intent" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
 FILLS_UP = """

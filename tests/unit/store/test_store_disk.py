@@ -353,7 +353,8 @@ async def test_what_a_woken_process_writes_reaches_no_file(tmp_path: Path) -> No
                 await other.open_log(Log.RESULTS, 4)
                 still.append(Log.RESULTS, b"two of a process that was woken\n")
                 still.append(Log.JOURNAL, b"2 of a process that was woken\n")
-                await still.commit()
+                with pytest.raises(StoreError):
+                    await still.commit()
                 other.append(Log.RESULTS, b"two\n")
                 other.append(Log.JOURNAL, b"2\n")
                 await other.commit()
@@ -488,3 +489,52 @@ async def test_a_part_of_a_file_is_read_in_blocks(tmp_path: Path) -> None:
 async def as_stream(blocks: list[bytes]) -> AsyncIterator[bytes]:
     for block in blocks:
         yield block
+
+
+def _remove_lock(run: Path) -> None:
+    (run / "lock").unlink()
+
+
+def _replace_lock(run: Path) -> None:
+    _remove_lock(run)
+    (run / "lock").write_text("another process\n")
+
+
+def _move_run(run: Path) -> None:
+    run.rename(run.with_name("yesterday"))
+
+
+def _move_run_and_begin_another(run: Path) -> None:
+    _move_run(run)
+    run.mkdir()
+    (run / "lock").touch()
+
+
+@pytest.mark.parametrize("disturb", [_remove_lock, _replace_lock, _move_run, _move_run_and_begin_another])
+async def test_nothing_is_written_once_the_lock_has_lost_its_name(
+    tmp_path: Path, disturb: Callable[[Path], None]
+) -> None:
+    """Whoever locks what has the lock's name now believes to be alone: of the old holder nothing comes any more, and
+    what another process has begun in the directory's place is left as it is."""
+    run = tmp_path / "today"
+    async with DiskStore(run) as store:
+        await store.prepare()
+        async with store.lock():
+            store.append(Log.JOURNAL, b"fact\n")
+            await store.commit()
+            disturb(run)
+            theirs = {path.name: path.read_bytes() for path in run.iterdir()} if run.exists() else {}
+            with pytest.raises(StoreError):
+                await store.append_undurable("events.jsonl", b"started\n")
+            with pytest.raises(StoreError):
+                await store.replace("manifest.json", blocks(b"{}"))
+            with pytest.raises(StoreError, match="moved, removed or replaced"):
+                await store.remove("tune.json")
+            store.append(Log.JOURNAL, b"fact\n")
+            with pytest.raises(StoreError, match="moved, removed or replaced"):
+                await store.commit()
+    for name, data in theirs.items():
+        assert (run / name).read_bytes() == data
+    assert not (run / "manifest.json").exists()
+    moved = tmp_path / "yesterday"
+    assert ((moved if moved.exists() else run) / "journal.jsonl").read_bytes() == b"fact\n"
