@@ -217,19 +217,16 @@ class PlanReader:
         last = b"\n"
         self._offsets, self._first_chunks, self.chunks = array("Q", [0]), array("Q", [self.first_chunk]), 0
         self._known_lines.clear()
-        try:
-            with BackgroundHashes() as hashes:
-                digest = hashes.new_hash()
-                async with closing(self._store.stream(PLAN_JSONL)) as stream:
-                    async for block in stream:
-                        digest.add_bytes(block)
-                        self._index_block(block, end)
-                        end += len(block)
-                        last = block[-1:]
-                        await checkpoint()
-                self.sha256 = digest.hexdigest()
-        except FileNotFoundError:
-            raise self._damaged_error("missing") from None
+        with BackgroundHashes() as hashes:
+            digest = hashes.new_hash()
+            async with closing(self._stream_bytes(0)) as stream:
+                async for block in stream:
+                    digest.add_bytes(block)
+                    self._index_block(block, end)
+                    end += len(block)
+                    last = block[-1:]
+                    await checkpoint()
+            self.sha256 = digest.hexdigest()
         if sha256 is not None and self.sha256 != sha256:
             await self._find_damage()
             raise self._damaged_error("its SHA-256 is not that of the plan which was written")
@@ -265,9 +262,11 @@ class PlanReader:
         lines = self._known_lines.get(entry)
         if lines is None:
             end = self._offsets[entry + 1] if entry + 1 < len(self._offsets) else None
-            lines = (await self._store.read(PLAN_JSONL, self._offsets[entry], end)).split(b"\n")
+            async with closing(self._stream_bytes(self._offsets[entry], end)) as stream:
+                lines = b"".join([block async for block in stream]).split(b"\n")
             self._remember_lines(entry, lines)
-        return lines[chunk - self._first_chunks[entry]]
+        place = chunk - self._first_chunks[entry]
+        return lines[place] if place < len(lines) else b""  # of a file that was replaced since the scan
 
     def _remember_lines(self, entry: int, lines: list[bytes]) -> None:
         """Chunks are asked for nearly in their order: with one file a chunk, a thousand of them stand together."""
@@ -346,7 +345,7 @@ class PlanReader:
         entry = bisect_right(self._first_chunks, chunk) - 1
         number = self._first_chunks[entry]
         rest = b""
-        async with closing(self._store.stream(PLAN_JSONL, self._offsets[entry])) as stream:
+        async with closing(self._stream_bytes(self._offsets[entry])) as stream:
             async for block in stream:
                 lines = block.split(b"\n")
                 lines[0] = rest + lines[0]
@@ -358,6 +357,14 @@ class PlanReader:
                 await checkpoint()
         if rest:
             yield number, [rest]
+
+    async def _stream_bytes(self, start: int, end: int | None = None) -> AsyncGenerator[bytes, None]:
+        try:
+            async with closing(self._store.stream(PLAN_JSONL, start, end)) as stream:
+                async for block in stream:
+                    yield block
+        except FileNotFoundError:  # the file may go after the scan, too
+            raise self._damaged_error("missing") from None
 
     async def _find_damage(self) -> None:
         """Raises DamagedError at the first line that isn't as it must be, if there is one."""

@@ -19,6 +19,7 @@ from classify_batch.rundir.plan import PlanReader, hash_file_ids, write_plan
 from classify_batch.rundir.planned_parse_jobs import count_planned_parse_jobs
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.memory import MemoryStore
+from classify_batch.streams.single_block import single_block
 from classify_batch.vocabulary import PLAN_JSONL
 
 pytestmark = [pytest.mark.anyio, pytest.mark.any_loop]
@@ -221,6 +222,23 @@ async def test_a_missing_or_torn_plan_is_damage_without_a_hash_too() -> None:
         await PlanReader(MemoryStore()).scan_whole_file()
     with pytest.raises(DamagedError, match="line 2 has no end"):
         await PlanReader(MemoryStore({PLAN_JSONL: LINES[0] + LINES[1][:-1]})).scan_whole_file()
+
+
+@pytest.mark.parametrize("left", [None, b"", LINES[0]])
+async def test_a_plan_that_goes_after_the_scan_is_damage(left: bytes | None) -> None:
+    """It was removed, or replaced by a shorter one, while a run is on: that is said, and is no fault of ours."""
+    store = MemoryStore({PLAN_JSONL: b"".join(LINES)})
+    reader = PlanReader(store)
+    await reader.scan_whole_file()
+    if left is None:
+        await store.remove(PLAN_JSONL)
+    else:
+        await store.replace(PLAN_JSONL, single_block(left))
+    with pytest.raises(DamagedError, match=r"plan\.jsonl in memory: (missing|line 2 is not a chunk of file IDs)"):
+        await reader.file_ids(1)
+    if left is None:
+        with pytest.raises(DamagedError, match="missing"):
+            _ = [chunk async for chunk in reader.stream()]
 
 
 # --- Parse jobs -------------------------------------------------------------------------------------------------
