@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from classify_batch.errors import DamagedError, InternalError
+from classify_batch.errors import DamagedError, InternalError, StoreError
 from classify_batch.ports import RunStore
 from classify_batch.rundir.journal.entry import Entry
 from classify_batch.rundir.journal.line import DAMAGED_HINT
@@ -108,7 +108,15 @@ async def cut_off_tails(store: RunStore, found: RunOnDisk) -> None:
 
     Raises:
         DamagedError: a file is shorter than what was committed of it.
+        StoreError: the journal has grown since it was read. Another process is at work, which the lock didn't keep
+            out: it may have sent what stands in these lines.
     """
+    size = await store.size(Log.JOURNAL) or 0
+    if size > found.journal_end + found.torn_bytes:
+        raise StoreError(
+            f"{Log.JOURNAL} in {store.where} has grown since it was read: another process is at work on this run",
+            hint="stop it, then the same command goes on; between machines, mount the file system with locks",
+        )
     await store.open_log(Log.JOURNAL, found.journal_end)
     await store.open_log(Log.RESULTS, found.snapshot.results_end)
     await store.open_log(Log.FAILURES, found.snapshot.failures_end)

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from trio.testing import MockClock
 
-from classify_batch.errors import DamagedError
+from classify_batch.errors import DamagedError, StoreError
 from classify_batch.lifecycle import Ended, Submitted, Submitting
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.entry import encode_about_run
@@ -81,6 +81,20 @@ async def test_a_cut_journal_is_a_prefix_and_goes_on(files: dict[str, bytes]) ->
         assert again.snapshot.outcomes == found.snapshot.outcomes
         assert store.files[Log.RESULTS] == files[Log.RESULTS][: found.snapshot.results_end]
         assert store.files[Log.FAILURES] == files[Log.FAILURES][: found.snapshot.failures_end]
+
+
+async def test_lines_that_come_after_the_reading_are_never_cut_off(files: dict[str, bytes]) -> None:
+    """A process that the lock didn't keep out may have sent what stands there: this one ends, and cuts nothing."""
+    lines = files[Log.JOURNAL].splitlines(keepends=True)
+    head = {name: data for name, data in files.items() if name != "manifest.json"}
+    for torn in (b"", lines[9][:-4]):
+        read = b"".join(lines[:9]) + torn
+        store = MemoryStore({**head, Log.JOURNAL: read})
+        found = await found_in(store)
+        grown = MemoryStore({**head, Log.JOURNAL: read + lines[9]})
+        with pytest.raises(StoreError, match="another process is at work"):
+            await cut_off_tails(grown, found)
+        assert grown.files[Log.JOURNAL] == read + lines[9]
 
 
 async def test_a_prefix_stands_where_the_run_stood(files: dict[str, bytes]) -> None:
