@@ -11,9 +11,10 @@ from math import isfinite
 from typing import TYPE_CHECKING, NotRequired, TypedDict, cast
 
 from classify_batch.clock import to_iso
-from classify_batch.errors import ExitStatus
+from classify_batch.errors import DamagedError, ExitStatus
 from classify_batch.run_records import StartKeys
 from classify_batch.rundir.failure_messages import READ_BYTES_MAX, FailureMessage, count_messages
+from classify_batch.rundir.journal.line import DAMAGED_HINT
 from classify_batch.rundir.journal.totals import AccountSums, Totals
 from classify_batch.rundir.next_step import add_next_step, needs_config
 from classify_batch.rundir.percentages import Percentiles, percentiles_of
@@ -301,10 +302,16 @@ async def write_manifest(store: RunStore, run: RunFile, snapshot: RunSnapshot, m
     if snapshot.provisional_end:
         lines[Log.PROVISIONAL.value] = int(snapshot.sums[SECOND_LOOKS])
     complete = manifest["state"] == RunState.COMPLETE
+    ends = {Log.RESULTS.value: snapshot.results_end, Log.FAILURES.value: snapshot.failures_end}
     outputs: dict[str, Output] = {}
     for name, count in lines.items():
         outputs[name] = {"lines": count, "bytes": await store.size(name) or 0}
         if complete:
+            if outputs[name]["bytes"] < ends.get(name, 0):  # a manifest that vouches for it would hide what is lost
+                raise DamagedError(
+                    f"{name} in {store.where} has {outputs[name]['bytes']} bytes, but {ends[name]} were committed",
+                    hint=DAMAGED_HINT,
+                )
             outputs[name]["sha256"] = await store.sha256(name)
     whole: Manifest = {**manifest, "outputs": outputs}
     if manifest["state"] != RunState.RUNNING:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from classify_batch.errors import DamagedError
 from classify_batch.operations import verify as verifying
 from classify_batch.operations.output_hashes import OutputHashes
 from classify_batch.operations.verify import Verification, verify_store
@@ -374,3 +375,17 @@ async def test_a_lone_surrogate_in_a_type_is_escaped_in_the_manifest() -> None:
         written = await read_manifest(lab.store)
         assert written is not None
         assert written["types"]["\ud800"] == 1
+
+
+async def test_no_manifest_vouches_for_outcomes_that_are_gone() -> None:
+    """Results that were removed at the very end are missed before the run is called complete: else nobody would."""
+    with laboratory(20) as lab:
+        await lab.run()
+        run = await read_run(lab.store)
+        assert run is not None
+        manifest = manifest_of(run.run, run.snapshot, state=RunState.COMPLETE, requests=0, started_at_s=0.0)
+        await lab.store.remove("manifest.json")
+        await lab.store.remove(Log.RESULTS)
+        with pytest.raises(DamagedError, match=r"results\.jsonl in .* has 0 bytes, but \d+ were committed"):
+            await write_manifest(lab.store, run.run, run.snapshot, manifest)
+        assert await read_manifest(lab.store) is None
