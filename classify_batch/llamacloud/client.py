@@ -116,6 +116,7 @@ class ApiClient:
                 "Authorization": f"Bearer {access.key.get_secret_value()}",
                 "User-Agent": f"classify-batch/{version('classify-batch')}",
                 "Accept": "application/json",
+                "Cache-Control": "no-cache",  # a list from before a create would prove that it made no job
                 "Accept-Encoding": "gzip",  # the one encoding that `BoundedBody` unpacks within a bound
             }
         )

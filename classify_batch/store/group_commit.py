@@ -130,7 +130,8 @@ class LogWriter:
                 except (FileNotFoundError, NotADirectoryError):
                     raise taken_away(path) from None
                 ours = os.fstat(descriptor)
-                if not ours.st_nlink or not is_same_file(ours, named):
+                # Some file systems count no links at all.
+                if (named.st_nlink and not ours.st_nlink) or not is_same_file(ours, named):
                     raise taken_away(path)
 
     def close(self) -> None:

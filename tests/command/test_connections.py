@@ -559,3 +559,25 @@ async def test_all_connections_are_closed_whatever_one_of_them_raises(unexpected
             await client.aclose()
     assert len(closed) == len(errors)
     assert set(closed) == set(errors)
+
+
+class Recording(httpx.AsyncBaseTransport):
+    """A connection that keeps what it was asked."""
+
+    def __init__(self, requests: list[httpx.Request]) -> None:
+        self._requests = requests
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self._requests.append(request)
+        return httpx.Response(200, stream=httpx.ByteStream(PAGE), request=request)
+
+
+async def test_no_cache_may_answer_in_the_place_of_the_api() -> None:
+    """A job list from before a create proves that it made no job. RFC 9111, 5.2.1.4: caches ask the server again."""
+    requests: list[httpx.Request] = []
+    async with RequestGate(requests_in_flight=1, requests_per_s=1000.0) as gate:
+        access = ApiAccess("https://api.example", SecretStr("sk-0123456789"))
+        client = ApiClient(access, gate, SystemClock(), timeout_s=5.0, transport=lambda: Recording(requests))
+        await ApiV1(client, SPEC).list_page(page_size=10)
+        await client.aclose()
+    assert [request.headers["Cache-Control"] for request in requests] == ["no-cache"]
