@@ -23,8 +23,8 @@ FILES = 300
 def place(tmp_path: Path) -> Iterator[Path]:
     """A folder with a config, two inputs of as many files, and a server whose address is in `url`."""
     with sandbox("--job-duration-s", "0.1") as base_url:
-        limits = {"jobs_in_flight": 20, "accept_s": 1}
-        (tmp_path / "c.toml").write_text(small_jobs_config(base_url, files_per_job=1, **limits))
+        config = small_jobs_config(base_url, files_per_job=1, jobs_in_flight=20, accept_s=1)
+        (tmp_path / "c.toml").write_text(config)
         for night in ("monday", "tuesday"):
             (tmp_path / f"{night}.txt").write_text("".join(f"{night}-{number}\n" for number in range(FILES)))
         (tmp_path / "url").write_text(base_url)
