@@ -11,22 +11,28 @@ jobs wait beside the others, and delay none of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
 
 from classify_batch.engine.context import EngineContext
-from classify_batch.engine.outcome_recorder import fail_all_files
+from classify_batch.engine.job_answers import (
+    Settled,
+    decide_answered_job,
+    decide_cancelled_job,
+    decide_failed_job,
+    fail_overdue_job,
+    fail_vanished_job,
+    has_missing_answers,
+)
 from classify_batch.engine.shutdown import Stop
 from classify_batch.engine.stop_reasons import stop_for_vanished_job
 from classify_batch.errors import ApiError, ExitStatus, Verdict
-from classify_batch.file_keys import file_key, file_keys
-from classify_batch.lifecycle import after_bad_job, after_missing, remainder
 from classify_batch.limits.retry import Backoff, retry_transient
-from classify_batch.model import Answer, AnsweredFile, Answers, Attempt, Failure, Job, JobView, Part
+from classify_batch.model import AnsweredFile, Answers, Job, JobView
 from classify_batch.protocol.sanitize import printable_line
-from classify_batch.vocabulary import FailureCode, JobStatus, Kind
+from classify_batch.vocabulary import JobStatus, Kind
 
 _MAY_PASS_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
 """A job that the list shows as finished may be 404 elsewhere for a short time."""
@@ -38,24 +44,6 @@ READ_AGAIN_S_FIRST = 1.0
 
 WAITING_JOBS_MAX = 1000
 """How many jobs may wait for late results side by side. Beyond that, the collectors wait for them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What follows from a job's answers.
-
-    Attributes:
-        answers: (file ID, answer) of the answered files.
-        warnings: about answers that nobody asked for.
-        only_foreign: set if the job answered only files that it wasn't asked for: one of their IDs. Never set for a
-            recheck: that job also held files that have their outcomes by now.
-    """
-
-    answers: list[tuple[str, Answer]] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
-    requeued: tuple[Part, ...] = ()
-    warnings: list[str] = field(default_factory=list)
-    only_foreign: str | None = None
 
 
 class Collector:
@@ -90,7 +78,11 @@ class Collector:
                 job, Settled(failures=fail_vanished_job(job) if job.attempt.part.recheck else fail_overdue_job(job))
             )
         elif job.attempt.part.recheck and view.answered:
-            self._settle_answered_job(job, view, await self._read_results_of_recheck(view, job.attempt.api_ids))
+            answers = await self._read_results_of_recheck(view, job.attempt.api_ids)
+            if await self._may_get_more_answers(job, view, answers):
+                await self._collect_later(job, tasks)
+            else:
+                self._settle_answered_job(job, view, answers)
         elif not view.answered:
             await self._collect_later(job, tasks)
         else:
@@ -109,18 +101,22 @@ class Collector:
 
     async def _wait_and_settle(self, job: Job, seen_s: float) -> None:
         """`seen_s`: the event loop's time at which the job's end was seen."""
-        view = job.finished
+        view, asked = job.finished, job.attempt.api_ids
         try:
-            if view is not None and not view.answered:
+            if view is not None and view.answered:
+                answers = await self._wait_for_missing_answers(view, asked, seen_s)
+                if not await self._may_get_more_answers(job, view, answers):
+                    self._settle_answered_job(job, view, answers)
+                    return
+            elif view is not None:
                 await anyio.sleep(self._limits.settle_s)
-                job = replace(job, finished=await self._poll_failed_job_again(view))
+            if view is not None:
+                job = replace(job, finished=await self._poll_ended_job_again(view))
                 view, seen_s = job.finished, anyio.current_time()  # only now is it known that the job has answers
             if view is None:
                 self._end_attempt(job, Settled(failures=fail_overdue_job(job)))
             elif view.answered:
-                self._settle_answered_job(
-                    job, view, await self._wait_for_missing_answers(view, job.attempt.api_ids, seen_s)
-                )
+                self._settle_answered_job(job, view, await self._wait_for_missing_answers(view, asked, seen_s))
             else:
                 self._settle_failed_job(job, view)
         except ApiError as error:
@@ -143,8 +139,25 @@ class Collector:
             if wait_s >= remaining_s or answers.withheld or not has_missing_answers(answers, asked):
                 return answers
 
-    async def _poll_failed_job_again(self, view: JobView) -> JobView | None:
-        """Polls a failed job once more. If the API doesn't show it any more, it stays failed. If it is in flight after
+    async def _may_get_more_answers(self, job: Job, view: JobView, answers: Answers) -> bool:
+        """Whether files have no answer since the job is in flight after all: a lagging or hasty replica may show an end
+        and take it back, and what is sent again then is paid again."""
+        if answers.withheld or not has_missing_answers(answers, job.attempt.api_ids):
+            return False
+        return await self._is_in_flight(view)
+
+    async def _is_in_flight(self, view: JobView) -> bool:
+        """Whether a job that was seen to have ended shows itself as in flight. One that isn't shown has ended."""
+        try:
+            now = await retry_transient(lambda: self._api.get(view.job_id), calls_max=RESULTS_CALLS_MAX)
+        except ApiError as error:
+            if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
+                raise
+            return False
+        return not now.finished
+
+    async def _poll_ended_job_again(self, view: JobView) -> JobView | None:
+        """Polls a job once more. If the API doesn't show it any more, it stays as it was seen. If it is in flight after
         all, it is waited for; None: that takes longer than `limits.job_timeout_s`."""
         until_s = anyio.current_time() + self._limits.job_timeout_s
         while anyio.current_time() < until_s:
@@ -171,25 +184,28 @@ class Collector:
         except ApiError as error:
             if not is_refused_for_this_job(error, others_were_read=self._results_read > read_before):
                 raise
-            await self._stop_if_job_is_gone(view)
+            if await self._is_unfinished_or_stops(view):
+                return Answers(())  # there are none yet
             return Answers((), f"the API doesn't hand out the results of job {printable_line(view.job_id)} ({error})")
         self._results_read += 1
         return answers
 
-    async def _stop_if_job_is_gone(self, view: JobView) -> None:
-        """Stops the run where the API doesn't show the job itself: then the key may be of another project.
+    async def _is_unfinished_or_stops(self, view: JobView) -> bool:
+        """Whether a job whose results are refused is in flight after all. Stops the run where the API doesn't show the
+        job itself: then the key may be of another project.
 
         Raises:
             ApiError: the job isn't there.
         """
         try:
-            await retry_transient(lambda: self._api.get(view.job_id), calls_max=RESULTS_CALLS_MAX)
+            now = await retry_transient(lambda: self._api.get(view.job_id), calls_max=RESULTS_CALLS_MAX)
         except ApiError as error:
             if error.verdict is Verdict.REFUSED:
-                return  # the list shows it, though the API refuses to show it alone
+                return False  # the list shows it, though the API refuses to show it alone
             if error.verdict is Verdict.MISSING:
                 self._shutdown.request_stop(stop_for_vanished_job(view.job_id, error))
             raise
+        return not now.finished
 
     async def _read_results_of_recheck(self, view: JobView, asked: Sequence[str]) -> Answers:
         """Reads an old job's results: they don't lag any more. Where they can't be had, the run goes on without
@@ -254,21 +270,6 @@ def is_refused_for_this_job(error: ApiError, *, others_were_read: bool) -> bool:
     return error.verdict in (Verdict.MISSING, Verdict.REFUSED)
 
 
-def has_missing_answers(answers: Answers, asked: Sequence[str]) -> bool:
-    if answers_each_in_order(answers.items, asked):
-        return False
-    answered = {answer.file_id for answer in answers.items if answer.answered and answer.file_id is not None}
-    if answered.issuperset(asked):
-        return False  # the usual answer, spelled as we asked
-    return not set(file_keys(list(answered))).issuperset(file_keys(asked))
-
-
-def answers_each_in_order(answers: Sequence[Answer], asked: Sequence[str]) -> bool:
-    """Whether each file has one answer, all of them in the order and the spelling in which they were asked for. So it
-    nearly always is, and then nothing has to be matched."""
-    return [answer.file_id for answer in answers if answer.answered] == list(asked) and len(answers) == len(asked)
-
-
 def stop_for_foreign_answers(job: Job, foreign: str) -> Stop:
     asked = job.attempt.api_ids[0]
     return Stop(
@@ -278,122 +279,3 @@ def stop_for_foreign_answers(job: Job, foreign: str) -> Stop:
         "the API seems to spell these file IDs in another way: give them as its file list does, in a new run "
         "directory; nothing was sent again",
     )
-
-
-def decide_answered_job(
-    attempt: Attempt, answers: Sequence[Answer], attempts: int, view: JobView, withheld: str = ""
-) -> Settled:
-    """What follows from a job's answers. Each file that was asked for is answered, failed or sent again; answers
-    without a file ID, about other files, or different ones about the same file become warnings.
-
-    `withheld`: why the API may have more answers than it hands out. Files without an answer were perhaps paid then, so
-    they fail.
-    """
-    if answers_each_in_order(answers, attempt.api_ids):
-        odd = sum([has_odd_confidence(answer) for answer in answers])
-        return Settled(list(zip(attempt.file_ids, answers, strict=True)), warnings=warn_of_answers(odd=odd))
-    return match_answers(attempt, answers, attempts, view, withheld)
-
-
-def match_answers(attempt: Attempt, answers: Sequence[Answer], attempts: int, view: JobView, withheld: str) -> Settled:
-    """The same, for answers in any order and spelling."""
-    ours: dict[str, str] | None = None
-    positions = dict(zip(attempt.api_ids, attempt.positions, strict=True))
-    answered: dict[str, Answer] = {}
-    conflicting = unnamed = foreign = odd = 0
-    named, foreign_file_id = False, None
-    for answer in answers:
-        if answer.file_id is None:
-            unnamed += 1
-            continue
-        file_id: str | None = answer.file_id
-        if file_id not in positions:
-            # Made only for the first strange ID: most servers spell all of them as they were sent.
-            if ours is None:  # the server spells IDs in its own way
-                ours = dict(zip(file_keys(attempt.api_ids), attempt.api_ids, strict=True))
-            file_id = ours.get(file_key(answer.file_id))
-        if file_id is None:
-            foreign, foreign_file_id = foreign + 1, foreign_file_id or answer.file_id
-            continue
-        named = True
-        if not answer.answered:
-            continue
-        if file_id in answered:
-            conflicting += answered[file_id] != answer
-            continue
-        answered[file_id] = answer
-        odd += has_odd_confidence(answer)
-    if foreign_file_id is not None and not named and not attempt.part.recheck:
-        return Settled(only_foreign=foreign_file_id)
-    missing = [position for file_id, position in positions.items() if file_id not in answered]
-    requeued = () if withheld else parts_to_requeue(attempt, missing, attempts)
-    words = withheld or f"no answer in a job that ended with {printable_line(view.status)}"
-    if view.error_message:
-        words += f": {view.error_message}"
-    planned = dict(zip(attempt.api_ids, attempt.file_ids, strict=True))
-    return Settled(
-        [(planned[file_id], answer) for file_id, answer in answered.items()],
-        [] if requeued else [Failure(position, FailureCode.NOT_ANSWERED, words) for position in missing],
-        requeued,
-        warn_of_answers(unnamed, foreign, conflicting, odd),
-    )
-
-
-def has_odd_confidence(answer: Answer) -> bool:
-    """Whether its confidence lies outside of 0 to 1."""
-    return answer.confidence is not None and not 0.0 <= answer.confidence <= 1.0
-
-
-def warn_of_answers(unnamed: int = 0, foreign: int = 0, conflicting: int = 0, odd: int = 0) -> list[str]:
-    """A warning for each kind of answer that there was."""
-    return [
-        f"{count} {what}"
-        for count, what in (
-            (unnamed, "answers name no file; they are ignored"),
-            (foreign, "answers are about files that were not asked for; they are ignored"),
-            (conflicting, "files have two different answers; the first counts"),
-            (odd, "answers have a confidence outside 0 to 1"),
-        )
-        if count
-    ]
-
-
-def parts_to_requeue(attempt: Attempt, missing: Sequence[int], attempts: int) -> tuple[Part, ...]:
-    """What is sent again after a job that was read to its end. After the recheck of an old job, counting attempts
-    begins anew, as it does for all files of a retry."""
-    if not attempt.part.recheck:
-        return after_missing(attempt.part, len(attempt.positions), missing, attempts)
-    if len(missing) == len(attempt.positions):
-        return (replace(attempt.part, recheck=False),)
-    return remainder(attempt.part, missing)
-
-
-def decide_failed_job(attempt: Attempt, view: JobView, attempts: int, *, other_file_suspected: bool = False) -> Settled:
-    """What follows for a job that ended with ERROR or CANCELLED. `other_file_suspected`: whether another file of the
-    chunk may have been the reason of the failed jobs that its files shared."""
-    requeued = after_bad_job(attempt.part, attempt.positions, attempts, other_file_suspected=other_file_suspected)
-    if requeued:
-        return Settled(requeued=requeued)
-    cancelled = view.status == JobStatus.CANCELLED
-    code = FailureCode.JOB_CANCELLED if cancelled else FailureCode.JOB_ERROR
-    words = view.error_message or f"the job ended with {printable_line(view.status)} and gave no reason"
-    return Settled(failures=fail_all_files(attempt, code, words))
-
-
-def decide_cancelled_job(attempt: Attempt) -> Settled:
-    """What follows where it was us who cancelled the job: it says nothing of its files, and is no attempt of theirs. So
-    the same part goes out again, in a later process."""
-    return Settled(requeued=(replace(attempt.part, recheck=False),))
-
-
-def fail_overdue_job(job: Job) -> list[Failure]:
-    """The failures of an overdue job. v1 can't cancel it: it is named, so that a retry reads it first."""
-    words = f"job {printable_line(job.job_id)} was not finished within limits.job_timeout_s"
-    return fail_all_files(job.attempt, FailureCode.OVERDUE, words)
-
-
-def fail_vanished_job(job: Job) -> list[Failure]:
-    """The failures of a job that left files unanswered and is not shown any more: perhaps they were paid, so they
-    fail."""
-    words = f"the API doesn't show job {printable_line(job.job_id)} as finished any more, so it can't be read again"
-    return fail_all_files(job.attempt, FailureCode.NOT_ANSWERED, words)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING
 
-from classify_batch.engine.collector import Settled, decide_answered_job, decide_failed_job
+from classify_batch.engine.job_answers import Settled, decide_answered_job, decide_failed_job
 from classify_batch.engine.reconciler.ambiguous_attempt import AmbiguousAttempt
 from classify_batch.model import AnsweredFile, Attempt, AttemptKey, Failure, JobView, Part, to_ranges
 from classify_batch.vocabulary import FailureCode

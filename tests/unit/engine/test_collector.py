@@ -46,7 +46,7 @@ class Server(ScriptedApi):
     """Jobs by what they show as time goes by: the last entry that has come counts.
 
     Attributes:
-        status, results: by job ID, what is shown from which second on.
+        status, results: by job ID, what is shown from which second on; a job without a status has ended well.
         asked: the calls that were made, each with its time.
     """
 
@@ -56,7 +56,7 @@ class Server(ScriptedApi):
 
     async def get(self, job_id: str) -> JobView:
         self.asked.append(("get", job_id, anyio.current_time()))
-        status = _now(self.status[job_id])
+        status = _now(self.status.get(job_id, {0.0: "SUCCESS"}))
         if isinstance(status, ApiError):
             raise status
         return JobView(job_id, status, error_message=f"said at {anyio.current_time():g} s")
@@ -230,6 +230,38 @@ async def test_only_so_many_jobs_wait_beside_the_others(monkeypatch: pytest.Monk
     jobs = [job("SUCCESS", each, job_id=each, chunk=int(each)) for each in ids]
     rig = await Rig(server).collect(*jobs)
     assert {fact.key.chunk: at_s for at_s, fact in rig.ends} == {1: 20.0, 2: 20.0, 4: 20.0, 3: 40.0}
+
+
+# --- An end that is taken back ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["SUCCESS", "PARTIAL_SUCCESS"])
+@pytest.mark.parametrize("recheck", [True, False])
+async def test_an_end_that_was_shown_too_early_pays_nothing_again(status: str, recheck: bool) -> None:
+    """A list that lags, or a server that says PARTIAL_SUCCESS while it works: the job itself says that it is in flight.
+    Its files are neither sent again nor failed, and it is waited for, late results included."""
+    server = Server(
+        status={"j": {0.0: "PENDING", 100.0: "SUCCESS"}}, results_of={"j": {0.0: said("a"), 112.0: said("a", "b")}}
+    )
+    rig = await Rig(server).collect(job(status, "a", "b", recheck=recheck))
+    assert (rig.answered, rig.failed, rig.end[1].requeued) == (["a", "b"], {}, ())
+
+
+async def test_results_that_are_refused_since_the_job_is_in_flight_are_waited_for() -> None:
+    """v1 answers so before a job's end: nothing is lost, and nothing fails."""
+    refused = refusal(Verdict.REFUSED, "results", 400)
+    server = Server(
+        status={"j": {0.0: "PENDING", 100.0: "SUCCESS"}}, results_of={"j": {0.0: refused, 100.0: said("a")}}
+    )
+    rig = await Rig(server).collect(job("SUCCESS", "a"))
+    assert (rig.answered, rig.failed, rig.end[1].requeued) == (["a"], {}, ())
+
+
+async def test_an_end_that_is_never_shown_again_is_overdue() -> None:
+    """Perhaps paid: a retry looks at the job first."""
+    server = Server(status={"j": {0.0: "PENDING"}}, results_of={"j": {0.0: said()}})
+    rig = await Rig(server).collect(job("SUCCESS", "a"))
+    assert (rig.failed, rig.end[1].requeued) == ({"a": "overdue"}, ())
 
 
 # --- Jobs that ended badly -------------------------------------------------------------------------------------------

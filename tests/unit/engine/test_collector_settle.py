@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classify_batch.engine.collector import (
+from classify_batch.engine.job_answers import (
     Settled,
     decide_answered_job,
     decide_failed_job,
