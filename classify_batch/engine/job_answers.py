@@ -53,7 +53,7 @@ def decide_answered_job(
     without a file ID, about other files, or different ones about the same file become warnings.
 
     `withheld`: why the API may have more answers than it hands out. Files without an answer were perhaps paid then, so
-    they fail.
+    they fail. Likewise where answers name no file.
     """
     if answers_each_in_order(answers, attempt.api_ids):
         odd = sum([has_odd_confidence(answer) for answer in answers])
@@ -66,11 +66,12 @@ def match_answers(attempt: Attempt, answers: Sequence[Answer], attempts: int, vi
     ours: dict[str, str] | None = None
     positions = dict(zip(attempt.api_ids, attempt.positions, strict=True))
     answered: dict[str, Answer] = {}
-    conflicting = unnamed = foreign = odd = 0
+    conflicting = unnamed = unnamed_answers = foreign = odd = 0
     named, foreign_file_id = False, None
     for answer in answers:
         if answer.file_id is None:
             unnamed += 1
+            unnamed_answers += answer.answered
             continue
         file_id: str | None = answer.file_id
         if file_id not in positions:
@@ -92,10 +93,8 @@ def match_answers(attempt: Attempt, answers: Sequence[Answer], attempts: int, vi
     if foreign_file_id is not None and not named and not attempt.part.recheck:
         return Settled(only_foreign=foreign_file_id)
     missing = [position for file_id, position in positions.items() if file_id not in answered]
-    requeued = () if withheld else parts_to_requeue(attempt, missing, attempts)
-    words = withheld or f"no answer in a job that ended with {printable_line(view.status)}"
-    if view.error_message:
-        words += f": {view.error_message}"
+    requeued = () if withheld or unnamed_answers else parts_to_requeue(attempt, missing, attempts)
+    words = explain_missing(view, withheld, unnamed_answers)
     planned = dict(zip(attempt.api_ids, attempt.file_ids, strict=True))
     return Settled(
         [(planned[file_id], answer) for file_id, answer in answered.items()],
@@ -103,6 +102,15 @@ def match_answers(attempt: Attempt, answers: Sequence[Answer], attempts: int, vi
         requeued,
         warn_of_answers(unnamed, foreign, conflicting, odd),
     )
+
+
+def explain_missing(view: JobView, withheld: str, unnamed_answers: int) -> str:
+    """Why a file has no answer."""
+    words = f"no answer in a job that ended with {printable_line(view.status)}"
+    if unnamed_answers:
+        words = f"{unnamed_answers} answers of the job name no file: one of them may be about this one"
+    words = withheld or words
+    return f"{words}: {view.error_message}" if view.error_message else words
 
 
 def has_odd_confidence(answer: Answer) -> bool:

@@ -16,7 +16,7 @@ from classify_batch.engine.job_answers import (
     fail_vanished_job,
     match_answers,
 )
-from classify_batch.model import Answer, Attempt, AttemptKey, Job, JobView, Part, to_ranges
+from classify_batch.model import Answer, Attempt, AttemptKey, Failure, Job, JobView, Part, to_ranges
 from classify_batch.settings.sections import TriageSettings
 from classify_batch.vocabulary import FailureCode
 
@@ -75,7 +75,8 @@ def test_each_file_that_was_asked_for_has_one_fate(
     answered = {answer.file_id for answer in answers if answer.answered} & set(asked.file_ids)
     assert {file_id for file_id, _ in settled.answers} == answered
     assert not (settled.requeued and settled.failures)
-    assert bool(settled.failures) == (len(answered) < size and bad_jobs + 1 >= attempts)
+    unnamed = any(answer.answered for answer in answers if answer.file_id is None)  # perhaps theirs, and paid
+    assert bool(settled.failures) == (len(answered) < size and (unnamed or bad_jobs + 1 >= attempts))
 
 
 IN_ORDER = st.lists(
@@ -125,6 +126,14 @@ def test_what_is_odd_is_said(answers: list[Answer]) -> None:
     known = [answer for answer in answers if answer.answered and answer.file_id in asked.file_ids]
     contradicting = any(one != other for one in known for other in known if one.file_id == other.file_id)
     assert ("two different answers" in odd) == contradicting
+
+
+def test_files_whose_answers_may_lack_a_name_are_not_sent_again() -> None:
+    """They were perhaps answered, and paid; a row without a name and an answer says nothing."""
+    settled = decide_answered_job(attempt("a", "b"), [yes(None), yes("b")], 3, PARTIAL)
+    words = "1 answers of the job name no file: one of them may be about this one: two pages were blank"
+    assert settled.failures == [Failure(0, FailureCode.NOT_ANSWERED, words)]
+    assert decide_answered_job(attempt("a", "b"), [null(None), yes("b")], 3, PARTIAL).requeued
 
 
 @pytest.mark.parametrize("said", [yes, null])
