@@ -121,10 +121,11 @@ class LogWriter:
 
     def _refuse_files_without_names(self) -> None:
         """Of all logs, whichever is written to next: no job may be paid whose outcome nobody could read."""
+        with refusals(self._directory):
+            self._permit()  # its error says more: where another process took the directory, the logs are others, too
         for log, descriptor in self._descriptors.items():
             path = self._directory / log
             with refusals(path):
-                self._permit()
                 try:
                     named = path.stat()
                 except (FileNotFoundError, NotADirectoryError):
