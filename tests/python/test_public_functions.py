@@ -51,21 +51,25 @@ def test_every_function_has_a_twin_for_running_loops() -> None:
         assert inspect.signature(function).parameters == inspect.signature(twin).parameters, name
 
 
+def arguments_of(name: str, folder: Path) -> tuple[Any, ...]:
+    """What the public function of this name can be called with."""
+    arguments: dict[str, tuple[Any, ...]] = {
+        **dict.fromkeys(("plan", "run"), (sandbox_settings(), IDS, folder / "run")),
+        "check": (sandbox_settings(), IDS),
+        "upload": (sandbox_settings(), [folder]),
+        "export": (folder, folder / "out.csv"),
+        "diff": (folder, folder),
+        "merge": ([folder], folder / "all"),
+    }
+    return arguments.get(name, (folder,))
+
+
 @pytest.mark.parametrize("name", TWINS)
 def test_a_running_loop_is_refused_in_words_that_name_the_twin(tmp_path: Path, name: str) -> None:
     """Whoever calls the wrong one in a notebook is shown the right one."""
-    arguments: dict[str, tuple[Any, ...]] = {
-        "plan": (sandbox_settings(), IDS, tmp_path / "run"),
-        "run": (sandbox_settings(), IDS, tmp_path / "run"),
-        "check": (sandbox_settings(), IDS),
-        "upload": (sandbox_settings(), [tmp_path]),
-        "export": (tmp_path, tmp_path / "out.csv"),
-        "diff": (tmp_path, tmp_path),
-        "merge": ([tmp_path], tmp_path / "all"),
-    }
 
     async def call() -> None:
-        getattr(classify_batch, name)(*arguments.get(name, (tmp_path,)))
+        getattr(classify_batch, name)(*arguments_of(name, tmp_path))
 
     with pytest.raises(UsageError, match="running event loop") as caught:
         asyncio.run(call())
@@ -73,24 +77,14 @@ def test_a_running_loop_is_refused_in_words_that_name_the_twin(tmp_path: Path, n
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "name", sorted(name for name in classify_batch.__all__ if f"a{name}" in classify_batch.__all__)
-)
+@pytest.mark.parametrize("name", TWINS)
 @pytest.mark.parametrize("twin", ["", "a"])
 def test_trio_is_refused_in_words(tmp_path: Path, name: str, twin: str) -> None:
     """Either twin of a function runs on asyncio only, and says how a program of trio calls it."""
     trio = pytest.importorskip("trio")
-    arguments: dict[str, Any] = {
-        **dict.fromkeys(("run", "plan"), (sandbox_settings(), IDS, tmp_path / "run")),
-        "check": (sandbox_settings(), IDS),
-        "upload": (sandbox_settings(), [tmp_path]),
-        "export": (tmp_path, tmp_path / "out.csv"),
-        "diff": (tmp_path, tmp_path),
-        "merge": ([tmp_path], tmp_path / "all"),
-    }
 
     async def call() -> None:
-        called = getattr(classify_batch, f"{twin}{name}")(*arguments.get(name, (tmp_path,)))
+        called = getattr(classify_batch, f"{twin}{name}")(*arguments_of(name, tmp_path))
         if twin:
             await called
 
