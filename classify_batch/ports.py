@@ -6,7 +6,7 @@ the tests objects that never change), and one conformance suite that all of them
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
@@ -354,3 +354,7 @@ class Journal(OutcomeSink, Protocol):
 
     async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:
         """Those of `job_ids` that the journal names from byte `start` on, and where it ended then."""
+
+    async def latest_jobs(self) -> Mapping[str, float | None]:
+        """The jobs that creates were answered with last, by whatever process, oldest first. With each the server's own
+        time as it was known when that was written down: by the clock of creates, the job is hardly older."""

@@ -224,7 +224,7 @@ class Submitter:
         at_s = self._clock.wall_s()
         if self._expired_uploads is not None:
             self._expired_uploads.forget_attempt(attempt)
-        compare_server_clocks(self._context, attempt, view)
+        compare_server_clocks(self._context, attempt.server_s, view)
         self._journal.record(Submitted(attempt.key, view.job_id, at_s, view.project_id, view.created_at_s))
         if self._project_id is None:
             self._project_id = view.project_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -136,6 +137,94 @@ async def test_a_job_list_with_another_clock_than_creates_ends_exclusion_by_time
         await ends_well(lab)
         assert lab.accepted() == 24
         assert _has_times_apart(lab)
+
+
+@pytest.mark.parametrize("lost_call", [2, 3, 4])
+@pytest.mark.parametrize("is_resumed", [False, True], ids=["one process", "resumed"])
+async def test_a_list_with_another_clock_is_noticed_before_a_job_is_polled(lost_call: int, is_resumed: bool) -> None:
+    """The run's first jobs last long, so that only the search for a lost create shows what the list says of them."""
+    with laboratory(20, files_per_job=5, job_duration_s=600.0, job_duration_sigma=0.0) as lab:
+        creates = 0
+
+        async def lose_one(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            nonlocal creates
+            if is_create(request):
+                creates += 1
+                if creates == lost_call:
+                    raise httpx.ReadError("lost")
+                return response
+            return response if request.url.path.count("/jobs/") else _all_back(response, 7200.0)
+
+        lab.wire.after = lose_one
+        if is_resumed:
+            assert await lab.run_until_power_cut(2.0) is None
+        await ends_well(lab)
+        assert lab.accepted() == 4
+        assert _has_times_apart(lab)
+
+
+class CachedList:
+    """One create's answer is lost, and until `until_s` the job list is answered from before that create."""
+
+    def __init__(self, lab: Lab, lost_call: int, until_s: float = math.inf) -> None:
+        self._creates, self._lost_call, self._until_s = 0, lost_call, until_s
+        self._kept = dict[str, httpx.Response]()
+        lab.wire.after = self.after
+
+    async def after(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if is_create(request):
+            self._creates += 1
+            if self._creates == self._lost_call:
+                raise httpx.ReadError("lost")
+        elif request.url.path.endswith("/jobs") and anyio.current_time() < self._until_s:
+            kept = self._kept.setdefault(str(request.url), response)
+            return httpx.Response(kept.status_code, json=kept.json())
+        return response
+
+
+@pytest.mark.parametrize("lost_call", [1, 3, 4])
+@pytest.mark.parametrize("is_resumed", [False, True], ids=["one process", "resumed"])
+async def test_a_list_that_lacks_jobs_of_ours_proves_nothing(lost_call: int, is_resumed: bool) -> None:
+    """A cache answers it as it was before the creates, for longer than any settling time."""
+    with laboratory(20, files_per_job=5, job_duration_s=600.0, job_duration_sigma=0.0) as lab:
+        CachedList(lab, lost_call, until_s=anyio.current_time() + 400.0)
+        if is_resumed:
+            assert await lab.run_until_power_cut(2.0) is None
+        await ends_well(lab)
+        assert lab.accepted() == 4
+
+
+async def test_a_list_that_never_shows_our_jobs_leaves_a_lost_create_unresolved() -> None:
+    """A file that may be paid for is not sent again, and the user is told what the list lacks."""
+    with laboratory(20, files_per_job=5, limits={"job_timeout_s": 900.0}) as lab:
+        CachedList(lab, lost_call=3)
+        ending = await lab.run()
+        assert ending.state == "complete"
+        assert lab.accepted() == 4
+        messages = {line["message"] for line in lab.lines(Log.FAILURES)}
+        assert len(messages) == 1
+        assert "the job list lacks job " in messages.pop()
+
+
+async def test_a_list_may_lack_jobs_of_ours_that_were_deleted() -> None:
+    """They aren't there by their IDs, either: what the list shows counts as before."""
+    with laboratory(20, files_per_job=5, limits={"jobs_in_flight": 1}) as lab:
+        creates = 0
+
+        async def refuse_third(request: httpx.Request) -> httpx.Response | None:
+            nonlocal creates
+            creates += is_create(request)
+            if is_create(request):
+                return answer(504, {"detail": "timeout"}) if creates == 3 else None
+            is_of_one_job = request.url.path.count("/jobs/") > 0
+            return answer(404, {"detail": "Not Found"}) if is_of_one_job and creates == 3 else None
+
+        async def list_none(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            return answer(200, {"items": []}) if creates == 3 and request.url.path.endswith("/jobs") else response
+
+        lab.wire.before, lab.wire.after = refuse_third, list_none
+        await ends_well(lab)
+        assert lab.accepted() == 4
 
 
 def _all_back(response: httpx.Response, by_s: float) -> httpx.Response:

@@ -118,3 +118,6 @@ class KeptJournal:
 
     async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:
         return {}, start
+
+    async def latest_jobs(self) -> dict[str, float | None]:
+        return {}

@@ -223,7 +223,7 @@ class Poller:
         watched = self._schedule.jobs.get(view.job_id)
         if watched is None:
             return
-        compare_server_clocks(self._context, watched.job.attempt, view)
+        compare_server_clocks(self._context, watched.job.attempt.server_s, view)
         if view.finished:
             job, duration_s = self._take_finished(view)
             message = None if view.error_message is None else printable_line(view.error_message)

@@ -6,7 +6,7 @@ project: another project's list holds none of our jobs, and that says nothing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import anyio
@@ -19,6 +19,7 @@ from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, 
 from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.engine.reconciler.found import FoundJob, decide_found_jobs
 from classify_batch.engine.reconciler.listing import READ_CALLS_MAX, JobList
+from classify_batch.engine.reconciler.own_jobs import OwnJobs
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.lifecycle import Adopted
@@ -61,6 +62,7 @@ class Reconciler:
         self._limits = context.settings.limits
         self._evidence = evidence
         self._list = job_list
+        self._own_jobs = OwnJobs(context)
         self._project = project
         self._searched_to: int | None = None
         self._answers: dict[str, Answers] = {}
@@ -146,8 +148,10 @@ class Reconciler:
         """
         evidence, errors = self._evidence, list[ApiError]()
         evidence.clocks_disagree = self._journal.clocks_disagree  # before the reading, which is judged by it
+        await self._own_jobs.begin_list_reading(anyio.current_time())
         evidence.begin_list_reading(anyio.current_time())
         await self._read_list(errors)
+        evidence.clocks_disagree = self._journal.clocks_disagree  # as the reading showed: it proves nothing then
         # In this order: what the journal names belongs elsewhere, and only what has ended has results to read.
         await self._look_up_in_journal()
         errors += await self._call_for_each(evidence.candidates_to_poll(), self._poll_candidate)
@@ -169,24 +173,30 @@ class Reconciler:
             complete = await self._list.read_pages(
                 self._record_views, since_s=evidence.earliest_created_s(), to_the_end=to_the_end
             )
+            not_shown = await self._own_jobs.find_job_not_shown() if complete and to_the_end else None
         except ApiError as error:
             if error.verdict in _ENDS_THE_RUN:
                 raise
-            if not self._list_error:
-                self._context.notify_warning(
-                    f"whether some creates were accepted stays unknown: the job list can't be read ({error})"
-                )
-            self._list_error = f"the job list can't be read ({error})"
+            self._explain_list_error(f"the job list can't be read ({error})")
             errors.append(error)
             evidence.fail_list_reading()
-        else:
+            return
+        if not_shown is None:
             self._list_error = ""
-            evidence.end_list_reading(complete=complete)
+        else:
+            self._explain_list_error(f"the job list lacks job {printable_line(not_shown)}, which is there")
+        evidence.end_list_reading(complete=complete and not_shown is None)
 
-    def _record_views(self, views: Iterable[JobView]) -> None:
+    def _explain_list_error(self, words: str) -> None:
+        if not self._list_error:
+            self._context.notify_warning(f"whether some creates were accepted stays unknown: {words}")
+        self._list_error = words
+
+    def _record_views(self, views: Sequence[JobView]) -> None:
         now_s = anyio.current_time()
         for view in views:
             self._evidence.record_view(view, now_s)
+        self._own_jobs.record_listed(views)
 
     async def _look_up_in_journal(self) -> None:
         """A job that the journal names for another chunk is no candidate. The journal may have named one since it was

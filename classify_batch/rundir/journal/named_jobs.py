@@ -1,4 +1,5 @@
-"""Which jobs a journal names: those are somebody's already, and no candidates for a create whose answer was lost.
+"""Which jobs a journal names: those are somebody's already, and no candidates for a create whose answer was lost. The
+latest of them are what a job list has to show before it is believed.
 
 A shard looks them up in the journals of its siblings, too: their jobs stand in the same list, and can't be
 distinguished from its own until their results are read. That is all it is for: a job that a sibling has not written
@@ -40,6 +41,33 @@ def _server_s_of(line: bytes) -> float | None:
         return decode_entry(line).server_s
     except BadLineError:
         return None
+
+
+async def read_latest_jobs(store: RunStore) -> dict[str, float | None]:
+    """The jobs that the journal's end names as answers to creates, oldest first, each with the server's own time as it
+    was known then: by the clock of creates, the job is hardly older. None: unknown. As far back is read as it takes to
+    find any."""
+    end, length = await store.size(Log.JOURNAL) or 0, _BACK_BYTES
+    while end:
+        start = max(0, end - length)
+        lines = (await store.read(Log.JOURNAL, start, end)).split(b"\n")
+        jobs = dict[str, float | None]()
+        for line in lines[1 if start else 0 : -1]:
+            if b'"job_id"' in line:
+                _add_answered_creates(jobs, line)
+        if jobs or not start:
+            return jobs
+        length *= 4
+    return {}
+
+
+def _add_answered_creates(jobs: dict[str, float | None], line: bytes) -> None:
+    try:
+        entry = decode_entry(line)
+    except BadLineError:
+        return
+    if entry.kind is Kind.SUBMITTED:
+        jobs.update((item.job_id, entry.server_s) for item in entry.items if item.job_id is not None)
 
 
 async def add_jobs_named_from(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from enum import IntEnum
 from itertools import groupby
@@ -28,7 +28,12 @@ from classify_batch.lifecycle import (
 from classify_batch.model import AttemptKey, Segment
 from classify_batch.ports import Clock, NamedFor, RunStore
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
-from classify_batch.rundir.journal.named_jobs import SiblingJournal, add_jobs_named_from, find_line_before
+from classify_batch.rundir.journal.named_jobs import (
+    SiblingJournal,
+    add_jobs_named_from,
+    find_line_before,
+    read_latest_jobs,
+)
 from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.journal.totals import TOTALS_EVERY_BYTES, WrittenTotals
 from classify_batch.vocabulary import NOISE_SHARE, Kind, Log
@@ -277,3 +282,9 @@ class JournalWriter:
         for sibling in self._siblings:
             await sibling.add_named_jobs(wanted, named)
         return named, end
+
+    async def latest_jobs(self) -> Mapping[str, float | None]:
+        """The jobs that creates were answered with last, oldest first, each with the server's own time as it was known
+        then."""
+        await self.wait_durable()
+        return await read_latest_jobs(self._store)

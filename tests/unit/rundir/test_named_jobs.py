@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from itertools import accumulate
 from typing import Any
@@ -334,3 +334,48 @@ async def test_a_siblings_torn_line_is_passed_over(cut: int) -> None:
     await torn.remove(Log.JOURNAL)
     await torn.create(Log.JOURNAL, data[:40] + b"\n" + data)
     assert (await writer.named_jobs(asked, 0))[0].keys() | named.keys() == set(asked)
+
+
+# --- The latest jobs --------------------------------------------------------------------------------------------------
+
+
+def _record_created(writer: JournalWriter, numbers: Iterable[int]) -> None:
+    """Jobs are answered, one a second by the server's clock, and written down one by one."""
+    for number in numbers:
+        key = AttemptKey(number, 1)
+        writer.record(Submitting(key, Part(number), 1.0))
+        writer.write()
+        writer.record(Submitted(key, f"job-{number}", 1.0, None, 1000.0 + number))
+        writer.write()
+
+
+async def test_the_latest_jobs_are_read_from_the_journals_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oldest first, with the server's time as it was known; what a part of a line at the cut says is passed over."""
+    monkeypatch.setattr(searching, "_BACK_BYTES", 700)
+    life = Life([])
+    _record_created(life.writer, range(20))
+    jobs = await life.writer.latest_jobs()
+    assert 1 <= len(jobs) <= 4
+    assert list(jobs.items()) == [(f"job-{number}", 1000.0 + number) for number in range(20 - len(jobs), 20)]
+
+
+async def test_the_latest_jobs_are_found_behind_much_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that were found for lost creates are not answers to creates, however many lines name them."""
+    monkeypatch.setattr(searching, "_BACK_BYTES", 700)
+    life = Life([])
+    _record_created(life.writer, range(3))
+    for number in range(3, 20):
+        key = AttemptKey(number, 1)
+        life.writer.record(Submitting(key, Part(number), 1.0))
+        life.writer.write()
+        life.writer.record(Ended(key, Kind.COLLECTED, found=(f"found-{number}",), created_at_s=2000.0))
+        life.writer.write()
+    assert list(await life.writer.latest_jobs())[-1] == "job-2"
+
+
+async def test_a_journal_without_jobs_has_no_latest_ones() -> None:
+    """Nothing was answered yet, in an empty journal and in one of intents."""
+    life = Life([])
+    assert await life.writer.latest_jobs() == {}
+    life.writer.record(Submitting(AttemptKey(0, 1), Part(0), 1.0))
+    assert await life.writer.latest_jobs() == {}

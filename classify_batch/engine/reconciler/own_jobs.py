@@ -1,0 +1,75 @@
+"""The run's own jobs as witnesses of the job list: whether it is of now, and whether it has the clock of creates.
+
+A list proves that a job isn't there only where it shows the jobs that are known to be there. One that comes from a
+cache, from a replica that stands still, or of another user's jobs looks like any other, and lacks them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from classify_batch.engine.context import EngineContext
+from classify_batch.engine.server_clocks import compare_server_clocks
+from classify_batch.errors import ApiError, Verdict
+from classify_batch.limits.retry import retry_transient
+from classify_batch.model import JobView
+
+
+class OwnJobs:
+    """The latest jobs of the run, by whatever process.
+
+    On an API that knows calls again they witness nothing: its list is read from some time on, and where it lacks the
+    job the same call goes out again, and is answered with the same job.
+    """
+
+    def __init__(self, context: EngineContext) -> None:
+        self._context = context
+        self._api = context.api
+        self._journal = context.journal
+        self._settle_s = context.settings.limits.settle_s
+        self._latest: dict[str, float | None] = {}
+        self._known_since_s: dict[str, float] = {}
+        self._deleted: set[str] = set()
+        self._shown: set[str] = set()
+        self._reading_s = 0.0
+
+    async def begin_list_reading(self, now_s: float) -> None:
+        """A reading of the list begins, from its front. Raises StoreError."""
+        self._reading_s = now_s
+        self._shown.clear()
+        if not self._api.idempotent:
+            self._latest = dict(await self._journal.latest_jobs())
+            self._known_since_s = {job_id: self._known_since_s.get(job_id, now_s) for job_id in self._latest}
+            self._deleted.intersection_update(self._latest)
+
+    def record_listed(self, views: Iterable[JobView]) -> None:
+        """Jobs that the list shows."""
+        for view in views:
+            if view.job_id in self._latest:
+                self._shown.add(view.job_id)
+                compare_server_clocks(self._context, self._latest[view.job_id], view)
+
+    async def find_job_not_shown(self) -> str | None:
+        """The run's latest job that the list must have shown and did not, though it is there. None: the list shows what
+        it must, as far as anything is known. One that was just made may be missing.
+
+        Raises:
+            ApiError: whether a job is there can't be found out now.
+        """
+        for job_id in reversed(self._latest):
+            is_settled = self._reading_s - self._known_since_s[job_id] >= self._settle_s
+            if not is_settled or job_id in self._deleted:
+                continue
+            if job_id in self._shown or await self._is_there(job_id):
+                return None if job_id in self._shown else job_id
+            self._deleted.add(job_id)
+        return None
+
+    async def _is_there(self, job_id: str) -> bool:
+        try:
+            await retry_transient(lambda: self._api.get(job_id))
+        except ApiError as error:
+            if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
+                raise
+            return False
+        return True
