@@ -6,13 +6,12 @@ cache, from a replica that stands still, or of another user's jobs looks like an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from classify_batch.engine.context import EngineContext
-from classify_batch.engine.server_clocks import compare_server_clocks
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import JobView
+from classify_batch.ports import Api, Journal
 
 
 class OwnJobs:
@@ -22,11 +21,19 @@ class OwnJobs:
     job the same call goes out again, and is answered with the same job.
     """
 
-    def __init__(self, context: EngineContext) -> None:
-        self._context = context
-        self._api = context.api
-        self._journal = context.journal
-        self._settle_s = context.settings.limits.settle_s
+    def __init__(
+        self, api: Api, journal: Journal, settle_s: float, compare_clocks: Callable[[float | None, JobView], None]
+    ) -> None:
+        """
+        Args:
+            settle_s: seconds within which the list shows a job that was made.
+            compare_clocks: gets each of them as the list shows it, with the server's time as it was known when its
+                create was answered.
+        """
+        self._api = api
+        self._journal = journal
+        self._settle_s = settle_s
+        self._compare_clocks = compare_clocks
         self._latest: dict[str, float | None] = {}
         self._known_since_s: dict[str, float] = {}
         self._deleted: set[str] = set()
@@ -47,7 +54,7 @@ class OwnJobs:
         for view in views:
             if view.job_id in self._latest:
                 self._shown.add(view.job_id)
-                compare_server_clocks(self._context, self._latest[view.job_id], view)
+                self._compare_clocks(self._latest[view.job_id], view)
 
     async def find_job_not_shown(self) -> str | None:
         """The run's latest job that the list must have shown and did not, though it is there. None: the list shows what

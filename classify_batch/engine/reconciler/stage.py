@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -20,6 +21,7 @@ from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.engine.reconciler.found import FoundJob, decide_found_jobs
 from classify_batch.engine.reconciler.listing import READ_CALLS_MAX, JobList
 from classify_batch.engine.reconciler.own_jobs import OwnJobs
+from classify_batch.engine.server_clocks import compare_server_clocks
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.lifecycle import Adopted
@@ -62,7 +64,9 @@ class Reconciler:
         self._limits = context.settings.limits
         self._evidence = evidence
         self._list = job_list
-        self._own_jobs = OwnJobs(context)
+        self._own_jobs = OwnJobs(
+            context.api, context.journal, self._limits.settle_s, partial(compare_server_clocks, context)
+        )
         self._project = project
         self._searched_to: int | None = None
         self._answers: dict[str, Answers] = {}
