@@ -212,10 +212,11 @@ class JobView(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """One page of the project's jobs."""
+    """One page of the project's jobs. `from_cache`: whether a cache said that it gave it, in the API's place."""
 
     jobs: tuple[JobView, ...]
     next_page_token: str | None
+    from_cache: bool = False
 
 
 class Answer(NamedTuple):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import httpx
 
 from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
 from classify_batch.llamacloud.file_client import find_project_of_file
+from classify_batch.llamacloud.http_time import has_age
 from classify_batch.model import JobPage, JobView
 from classify_batch.protocol.job_reader import JobAnswer, JobReader, PolledJob
 from classify_batch.protocol.requests import NO_PARAMS, QueryParams, RequestModel
@@ -46,5 +50,8 @@ class BatchApi:
         return self._client.secrets.hide_in_job(job)
 
     async def _list_jobs(self, read: Callable[[bytes], JobPage], params: QueryParams) -> JobPage:
-        page = await self._client.send_request("list", "GET", self._jobs.jobs_path, read, params=params)
-        return self._client.secrets.hide_in_page(page)
+        headers = httpx.Headers()
+        page = await self._client.send_request(
+            "list", "GET", self._jobs.jobs_path, read, params=params, got_headers=headers.update
+        )
+        return replace(self._client.secrets.hide_in_page(page), from_cache=has_age(headers))

@@ -148,6 +148,7 @@ class ApiClient:
         body: RequestModel | None = None,
         form: MultipartForm | None = None,
         about_to_send: Callable[[], Awaitable[None]] | None = None,
+        got_headers: Callable[[httpx.Headers], None] | None = None,
     ) -> Shape:
         """Sends one request, and gives what `read` makes of the body of a 2xx response.
 
@@ -155,6 +156,7 @@ class ApiClient:
             call: names the request for the table of failures: "create", "get", "list", "results", "files" or "upload".
             read: raises ValueError for a body of another shape than the API documents.
             about_to_send: is awaited after the gate lets the request pass, before its first byte leaves.
+            got_headers: gets the headers of a response that could be read.
 
         Raises:
             ApiError: there was no 2xx response that can be read.
@@ -191,6 +193,8 @@ class ApiClient:
         # Only once it was read: a page that a proxy answers in the API's place is no sign of the API.
         self._gate.record_answered(priority, sent_s)
         self._ever_answered = True
+        if got_headers is not None:
+            got_headers(headers)
         return found
 
     def _build_request(

@@ -1,8 +1,9 @@
-"""Times in HTTP headers (RFC 9110, 5.6.7 and 10.2.3). Pure."""
+"""Times in HTTP headers (RFC 9110, 5.6.7 and 10.2.3; RFC 9111, 5.1). Pure."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
@@ -30,3 +31,9 @@ def parse_http_date(words: str) -> float | None:
         return time.replace(tzinfo=time.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError):
         return None
+
+
+def has_age(headers: Mapping[str, str]) -> bool:
+    """Whether a cache says that it kept the response for a while: `Age: 0` comes from one that asked the server."""
+    age = headers.get("Age", "").strip()
+    return _SECONDS.fullmatch(age) is not None and float(age[:9]) > 0

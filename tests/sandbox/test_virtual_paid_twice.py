@@ -206,6 +206,25 @@ async def test_a_list_that_never_shows_our_jobs_leaves_a_lost_create_unresolved(
         assert "the job list lacks job " in messages.pop()
 
 
+@pytest.mark.parametrize("age", ["0", "600"])
+async def test_a_list_that_a_cache_kept_proves_nothing(age: str) -> None:
+    """The run's only create is lost, and a cache gives the list of before it for a while, and says how old it is. One
+    that asked the server says 0."""
+    with laboratory(5, files_per_job=5, job_duration_s=10.0) as lab:
+        cached = CachedList(lab, lost_call=1, until_s=anyio.current_time() + 300.0 * bool(int(age)))
+
+        async def tell_age(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            response = await cached.after(request, response)
+            if anyio.current_time() < 300.0:
+                response.headers["Age"] = age
+            return response
+
+        lab.wire.after = tell_age
+        await ends_well(lab)
+        assert lab.accepted() == 1
+        assert (anyio.current_time() < 300.0) is (age == "0")
+
+
 async def test_a_list_may_lack_jobs_of_ours_that_were_deleted() -> None:
     """They aren't there by their IDs, either: what the list shows counts as before."""
     with laboratory(20, files_per_job=5, limits={"jobs_in_flight": 1}) as lab:

@@ -32,12 +32,17 @@ READ_CALLS_MAX = 6
 
 
 class JobList:
-    """The project's jobs, page by page; no page is kept."""
+    """The project's jobs, page by page; no page is kept.
+
+    Attributes:
+        came_from_cache: whether a cache said that it gave a page of the last reading, in the API's place.
+    """
 
     def __init__(self, api: Api) -> None:
         self._api = api
         self._size = USUAL
         self._found_long = False
+        self.came_from_cache = False
 
     async def first_page(self) -> JobPage:
         """The page with which the list begins. Raises ApiError."""
@@ -56,6 +61,7 @@ class JobList:
         Raises:
             ApiError: the list can't be read now. What was shown by then is true all the same.
         """
+        self.came_from_cache = False
         order = NewestFirst(-math.inf if since_s is None else since_s)
         front: JobPage | None = None
         token: str | None = None
@@ -104,12 +110,14 @@ class JobList:
     async def _read_page(self, token: str | None, since_s: float | None) -> JobPage:
         while True:
             try:
-                return await retry_transient(
+                page = await retry_transient(
                     lambda: self._api.list_page(
                         page_size=PAGE_SIZES[self._size], page_token=token, created_from_s=since_s
                     ),
                     calls_max=READ_CALLS_MAX,
                 )
+                self.came_from_cache |= page.from_cache
+                return page
             except ApiError as error:
                 # Only of the first page: behind it, the token may be what is refused, or what takes too long.
                 refused = error.verdict is Verdict.REFUSED and token is None

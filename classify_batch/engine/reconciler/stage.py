@@ -177,7 +177,7 @@ class Reconciler:
             complete = await self._list.read_pages(
                 self._record_views, since_s=evidence.earliest_created_s(), to_the_end=to_the_end
             )
-            not_shown = await self._own_jobs.find_job_not_shown() if complete and to_the_end else None
+            doubt = await self._find_doubt() if complete and to_the_end else ""
         except ApiError as error:
             if error.verdict in _ENDS_THE_RUN:
                 raise
@@ -185,11 +185,18 @@ class Reconciler:
             errors.append(error)
             evidence.fail_list_reading()
             return
-        if not_shown is None:
-            self._list_error = ""
+        if doubt:
+            self._explain_list_error(doubt)
         else:
-            self._explain_list_error(f"the job list lacks job {printable_line(not_shown)}, which is there")
-        evidence.end_list_reading(complete=complete and not_shown is None)
+            self._list_error = ""
+        evidence.end_list_reading(complete=complete and not doubt)
+
+    async def _find_doubt(self) -> str:
+        """Why a list that was read to its end may not be of now; empty where nothing says so. Raises ApiError."""
+        if self._list.came_from_cache:
+            return "a cache answers the job list in the API's place (its answer has an Age)"
+        not_shown = await self._own_jobs.find_job_not_shown()
+        return "" if not_shown is None else f"the job list lacks job {printable_line(not_shown)}, which is there"
 
     def _explain_list_error(self, words: str) -> None:
         if not self._list_error:
