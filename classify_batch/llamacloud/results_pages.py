@@ -56,11 +56,13 @@ async def read_all_pages(
     seen = set(map(identify, items))
     stale = 0
     for _ in range(RESULTS_PAGES_MAX):
-        # A token may be left over when everything came: `total_size` says so once a page brings nothing new.
-        all_came = stale > 0 and page.total_size is not None and len(seen) >= page.total_size
-        if is_enough(fresh) or not page.next_page_token or all_came:
+        if is_enough(fresh) or not page.next_page_token:
             return AllResults(items)
         if stale == STALE_PAGES_MAX:
+            # A token may be left over when everything came: `total_size` says so. Not earlier: it may be the count of
+            # one page, and a page may come twice.
+            if page.total_size is not None and len(seen) >= page.total_size > 0:
+                return AllResults(items)
             break
         try:
             page = await read_page(page.next_page_token)
