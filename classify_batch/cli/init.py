@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -72,6 +73,10 @@ def refuse_bad_target(path: Path) -> None:
             raise UsageError(f"{path} is there already", hint="name another file, or remove it first")
         if not path.parent.is_dir():
             raise UsageError(f"{path} can't be written: there is no such folder", hint="name a path in one that exists")
+        if not os.access(path.parent, os.W_OK):
+            raise UsageError(
+                f"{path} can't be written: its folder is read-only, or not this user's", hint="name another file"
+            )
         beside(path).exists()  # raises where this name, which is longer, can't be
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror or error}", hint="name another file") from None

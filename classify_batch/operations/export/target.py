@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -105,6 +106,11 @@ def refuse_bad_target(target: Path) -> None:
             raise UsageError(f"{target} is not a file", hint="name a file; it is replaced if it is there")
         if not target.parent.is_dir():
             raise UsageError(f"there is no directory {target.parent}", hint="create it first, or name another target")
+        if not os.access(target.parent, os.W_OK):
+            raise UsageError(
+                f"{target} can't be written: {target.parent} is read-only, or not this user's",
+                hint="name another target, or make the directory writable",
+            )
         if _belongs_to_run(target.parent.resolve() / target.name):
             raise UsageError(f"{target} is a file of the run itself", hint="name another target")
     except OSError as error:  # the name is too long, or the directory may not be read
