@@ -209,3 +209,32 @@ def test_without_settings_stdin_is_checked_and_the_project_skipped(folder: Path)
         report = json.loads(done.stdout)
         assert (done.returncode, report["files"]) == (2, files)
         assert {each["code"] for each in report["findings"]} == {"settings"}
+
+
+# --- The run directory ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("run_dir", "words"),
+    [
+        ("many.txt", "many.txt is no directory"),
+        ("many.txt/run", "many.txt is no directory"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_a_run_directory_that_can_not_be_is_an_error(folder: Path, run_dir: str, words: str) -> None:
+    """What `run` would refuse is told before; nothing is made there."""
+    (folder / "few.txt").write_text("a\nb\n")
+    found = finding(check(folder, "job.toml", "few.txt", "--run-dir", str(folder / run_dir)), "run_dir")
+    assert found["severity"] == "error"
+    assert found["message"].startswith(f"{folder / run_dir} can't be used as a run directory: ")
+    assert words in found["message"]
+
+
+def test_a_run_directory_that_can_be_made_is_no_finding(folder: Path) -> None:
+    """Neither one that is there, nor one several levels down."""
+    (folder / "few.txt").write_text("a\nb\n")
+    for run_dir in (folder, folder / "new" / "run"):
+        report = check(folder, "job.toml", "few.txt", "--run-dir", str(run_dir), status=0)
+        assert [each for each in report["findings"] if each["code"] == "run_dir"] == []
+    assert not (folder / "new").exists()

@@ -6,7 +6,9 @@ unwise, as far as they change what a run does.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from classify_batch.capabilities import Capabilities
 from classify_batch.clock import to_iso
@@ -119,6 +121,35 @@ def assess_disk_space(size: PlanSize, free: FreeSpace | None) -> Iterator[Findin
     """Whether the run may fill the disk."""
     if words := describe_missing_space(size.disk.total_bytes, free):
         yield Finding(Severity.WARNING, "disk_space", words, NO_SPACE_HINT)
+
+
+def assess_run_dir(run_dir: Path) -> Iterator[Finding]:
+    """Whether a run directory can be made there, or written to."""
+    try:
+        level = next(filter(_is_there, (run_dir, *run_dir.absolute().parents)))
+        if not level.is_dir():
+            yield from _refuse_run_dir(run_dir, f"{level} is no directory")
+        elif not os.access(level, os.W_OK | os.X_OK):
+            yield from _refuse_run_dir(run_dir, f"{level.absolute()} is read-only, or not this user's")
+    except OSError as error:  # the name is too long, or the working directory is gone
+        yield from _refuse_run_dir(run_dir, error.strerror or str(error))
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _refuse_run_dir(run_dir: Path, words: str) -> Iterator[Finding]:
+    yield Finding(
+        Severity.ERROR,
+        "run_dir",
+        f"{run_dir} can't be used as a run directory: {words}",
+        "name a directory that this user may create or write to",
+    )
 
 
 # --- IDs ------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from classify_batch.operations.check.assess import (
     ParseJobs,
     assess_cost,
     assess_disk_space,
+    assess_run_dir,
     assess_settings,
     report_duplicates,
 )
@@ -104,7 +105,7 @@ async def check_run(
 
     Args:
         file_ids, reading, include, exclude: as for `run`.
-        run_dir: where the run will be: there has to be disk space. None: in the working directory.
+        run_dir: where the run will be: it has to be usable, with disk space. None: in the working directory.
         on_progress: called every five seconds with how many files were looked up, and of how many.
 
     Raises:
@@ -116,7 +117,9 @@ async def check_run(
     if folder is not None:
         settings = carrying_paths(settings)
     check = partial(check_with_settings, settings, file_ids, reading or Reading(), free, on_progress, folder)
-    return await run_in_own_task(check)
+    report = await run_in_own_task(check)
+    unusable = () if run_dir is None else assess_run_dir(run_dir)
+    return replace(report, findings=(*unusable, *report.findings))
 
 
 def choose_documents(
