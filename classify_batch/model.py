@@ -187,6 +187,7 @@ class JobView(NamedTuple):
         answer: what a v2 job says about its file, once it is answered; v1 keeps that apart from the job.
         credits: what was billed for a v2 job, where that was asked for and is known.
         transaction_id: by which a v2 job was created.
+        file_id: the file of a v2 job, where the list shows it.
     """
 
     job_id: str
@@ -200,6 +201,7 @@ class JobView(NamedTuple):
     answer: Answer | None = None
     credits: float | None = None
     transaction_id: str | None = None
+    file_id: str | None = None
 
     @property
     def finished(self) -> bool:

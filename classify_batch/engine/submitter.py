@@ -10,6 +10,7 @@ about the earlier one.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import anyio
@@ -25,7 +26,7 @@ from classify_batch.errors import ApiError, ExitStatus, LeaseLostError, Verdict
 from classify_batch.events import CreateAmbiguous
 from classify_batch.lifecycle import Submitted, remainder
 from classify_batch.limits.retry import retry_transient
-from classify_batch.model import AmbiguousCreate, Attempt, Job, JobView
+from classify_batch.model import AmbiguousCreate, Attempt, AttemptKey, Job, JobView
 from classify_batch.ports import Documents
 from classify_batch.protocol.sanitize import printable_line
 from classify_batch.vocabulary import FailureCode, Kind
@@ -42,6 +43,11 @@ taken, nothing is created."""
 AMBIGUOUS_CALLS_MAX = 2
 """A create is sent at most twice under its transaction ID when answers get lost. Then the list is read. No document
 says how long the server remembers a transaction ID."""
+
+CONFLICT = 409
+CONFLICT_ROUNDS_MAX = 3
+"""So many 409s in a row under one transaction ID, with a reading of the list after each of them, are no passing lock:
+the API knows the call, and a repetition gives no job."""
 
 
 class Submitter:
@@ -75,6 +81,7 @@ class Submitter:
         self._ambiguity_warned = False
         self._no_job_since: tuple[int, float] | None = None  # how many jobs had been made, and since when none was
         self._creates_without_job = 0
+        self._conflicts = Counter[AttemptKey]()
 
     async def submit_attempts(
         self,
@@ -153,10 +160,20 @@ class Submitter:
         last_sent_s = anyio.current_time()  # too late is safe; too early would end the wait too soon
         if error.verdict is Verdict.AMBIGUOUS:
             self._report_ambiguous_create(attempt, error)
-            return AmbiguousCreate(attempt, last_sent_s, self._accept_s)
+            refusal = str(error) if self._is_refused_as_known(attempt, error) else ""
+            return AmbiguousCreate(attempt, last_sent_s, self._accept_s, refusal)
         if error.verdict is Verdict.REFUSED and attempt.ambiguous and self._api.idempotent:
             return AmbiguousCreate(attempt, last_sent_s, self._accept_s, refusal=str(error))
         return None
+
+    def _is_refused_as_known(self, attempt: Attempt, error: ApiError) -> bool:
+        """Whether the API has refused to repeat a call for so long that it will go on: then only the list can show its
+        job."""
+        if error.status != CONFLICT or not self._api.idempotent:
+            self._conflicts.pop(attempt.key, None)
+            return False
+        self._conflicts[attempt.key] += 1
+        return self._conflicts[attempt.key] >= CONFLICT_ROUNDS_MAX
 
     async def _create_job(self, intent: Intent) -> JobView:
         """Creates the job. Where the plan allows no more jobs at once, it waits for one to end."""

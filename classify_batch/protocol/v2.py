@@ -293,6 +293,7 @@ class Job(JobAnswer):
             rules=rules_of_job(configuration.rules),
             mode=configuration.mode,
             parsing_configuration=parsing_configuration_of(configuration.parsing_configuration),
+            file_id=self.file_input,
         )
 
 

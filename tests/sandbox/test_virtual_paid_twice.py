@@ -371,7 +371,7 @@ async def test_a_refusal_after_a_lost_create_proves_nothing() -> None:
 
 
 async def test_what_can_not_be_found_after_a_refusal_is_unresolved_and_keeps_its_credits() -> None:
-    """A server that doesn't tell transaction IDs: perhaps paid, and never paid again."""
+    """A server that tells neither transaction IDs nor files: perhaps paid, and never paid again."""
     with laboratory(10, version="v2", limits={"max_credits": 1000}) as lab:
         first = FirstLost(lab)
 
@@ -380,6 +380,7 @@ async def test_what_can_not_be_found_after_a_refusal_is_unresolved_and_keeps_its
             body = response.json()
             for job in body.get("items", [body]):
                 job.pop("transaction_id", None)
+                job.pop("file_input", None)
             return httpx.Response(response.status_code, json=body)
 
         lab.wire.after = tells_no_transaction
@@ -390,6 +391,65 @@ async def test_what_can_not_be_found_after_a_refusal_is_unresolved_and_keeps_its
         await lab.run(retry_failed=True)
         assert lab.paid_twice() == []
         assert lab.accepted() == 10
+
+
+class KnownTransactions:
+    """Some creates are accepted and their answers lost; a create under a known transaction ID is answered with 409, and
+    no job shows its transaction ID. `repeats`: how often the server answers 409 before it takes the call after all."""
+
+    def __init__(self, lab: Lab, lost: int, repeats: float, hidden: Sequence[str] = ()) -> None:
+        self.calls = Counter[str]()
+        self._lost, self._repeats, self._hidden = lost, repeats, ("transaction_id", *hidden)
+        lab.wire.before, lab.wire.after = self.before, self.after
+
+    async def before(self, request: httpx.Request) -> httpx.Response | None:
+        if not is_create(request):
+            return None
+        transaction_id = json.loads(request.content)["transaction_id"]
+        self.calls[transaction_id] += 1
+        known = 1 < self.calls[transaction_id] <= 1 + self._repeats
+        return answer(409, {"detail": "transaction exists"}) if known else None
+
+    async def after(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if is_create(request) and len(self.calls) <= self._lost and max(self.calls.values()) == 1:
+            raise httpx.ReadError("lost")
+        body = response.json()
+        for job in body.get("items", [body]):
+            for name in self._hidden:
+                job.pop(name, None)
+        return httpx.Response(response.status_code, json=body)
+
+
+@pytest.mark.parametrize("killed_after_s", [None, 0.5, 2.0])
+async def test_a_known_transaction_is_found_by_its_file(killed_after_s: float | None) -> None:
+    """A server that answers a repeated create with 409, and whose list shows no transaction ID: it is repeated a few
+    times, and then the one job that fits is taken; also by a later process."""
+    with laboratory(20, version="v2", limits={"accept_s": 20.0, "settle_s": 5.0}) as lab:
+        server = KnownTransactions(lab, lost=3, repeats=math.inf)
+        if killed_after_s is not None:
+            assert await lab.run_until_power_cut(killed_after_s) is None
+        await ends_well(lab)
+        assert (len(lab.outcomes()), lab.codes(), lab.accepted(), lab.paid_twice()) == (20, {}, 20, [])
+        assert max(server.calls.values()) <= 6 * (1 if killed_after_s is None else 2)
+
+
+async def test_a_known_transaction_that_can_not_be_found_is_unresolved() -> None:
+    """The same server, whose list doesn't show the file, either."""
+    with laboratory(20, version="v2", limits={"accept_s": 20.0, "settle_s": 5.0}) as lab:
+        server = KnownTransactions(lab, lost=3, repeats=math.inf, hidden=["file_input"])
+        assert (await lab.run()).state == "complete"
+        assert list(lab.codes().values()) == ["unresolved"] * 3
+        assert max(server.calls.values()) <= 10
+        await lab.run(retry_failed=True)
+        assert (lab.paid_twice(), lab.accepted()) == ([], 20)
+
+
+async def test_a_transaction_that_is_locked_for_a_while_is_repeated() -> None:
+    """A few 409s may mean that the first call is still at work: then the same call gives its job."""
+    with laboratory(20, version="v2", limits={"accept_s": 20.0, "settle_s": 5.0}) as lab:
+        KnownTransactions(lab, lost=3, repeats=4)
+        await ends_well(lab)
+        assert (lab.codes(), lab.accepted(), lab.paid_twice()) == ({}, 20, [])
 
 
 @pytest.mark.parametrize("status", [302, 307, 404, 405])

@@ -18,7 +18,8 @@ class AmbiguousAttempt:
         give_up_s: from then on files that are still undecided fail as unresolved; due_s: when that was first noticed.
         transaction_id: identifies its job among all others, on an API that has transaction IDs.
         refusal: on such an API, the error with which a repeated call was refused after an earlier one may have been
-            accepted. Empty: the call is repeated where no job is found.
+            accepted. Empty: the call is repeated where no job is found. Otherwise its job may also be one that shows no
+            transaction ID, and fits by all else.
         upload_expired: whether that was since an upload that it names is gone: then a new attempt sends a new one.
         first_complete_s, last_complete_s: when the first and the last complete reading of the list began, of those that
             began after `accept_until_s`.
@@ -48,3 +49,7 @@ class AmbiguousAttempt:
 
     def __post_init__(self) -> None:
         self.digests = digests_of(self.attempt.api_ids)
+
+    def is_about_file(self, file_id: str | None) -> bool:
+        """Whether a job's only file is the attempt's only file."""
+        return file_id is not None and digests_of((file_id,)) == self.digests

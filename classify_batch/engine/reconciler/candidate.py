@@ -145,4 +145,5 @@ def merge_views(view: JobView, known: JobView) -> JobView:
             known.parsing_configuration if view.parsing_configuration is None else view.parsing_configuration
         ),
         transaction_id=known.transaction_id if view.transaction_id is None else view.transaction_id,
+        file_id=known.file_id if view.file_id is None else view.file_id,
     )

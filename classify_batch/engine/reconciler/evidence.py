@@ -216,15 +216,20 @@ class Evidence(UnsettledAttempts):
         return GiveUp(jobs, describe_undecided(undecided, self._count_jobs_not_read(ambiguous)))
 
     def _decide_by_transaction(self, ambiguous: AmbiguousAttempt, now_s: float) -> Decision | None:
-        candidate = next((each for each in self.candidates.values() if self.is_possible(each, ambiguous)), None)
-        if candidate is not None:
-            return Adopt(candidate.view)
+        possible = [each for each in self.candidates.values() if self.is_possible(each, ambiguous)]
+        known = next((each for each in possible if each.view.transaction_id is not None), None)
+        if len(possible) == 1 and self.is_absence_proven(ambiguous):
+            # Without a transaction ID, only when all jobs that it can be were shown: another may have been made alike.
+            (known,) = possible
+        if known is not None:
+            return Adopt(known.view)
         if not ambiguous.refusal and ambiguous.list_was_read:
             return SendAgain()
         if ambiguous.upload_expired and self._shows_transactions and self.is_absence_proven(ambiguous):
             return Take(())
         if ambiguous.refusal and self.is_absence_proven(ambiguous):
-            return GiveUp((), f"a call may have been accepted before this one was refused ({ambiguous.refusal})")
+            words = f"a call may have been accepted before this one was refused ({ambiguous.refusal})"
+            return GiveUp((), f"{words}; {describe_undecided(possible, 0)}" if possible else words)
         if now_s >= ambiguous.give_up_s and ambiguous.incomplete_readings >= INCOMPLETE_READINGS_MAX:
             return GiveUp((), NEVER_READ)
         return None

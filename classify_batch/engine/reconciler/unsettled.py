@@ -110,9 +110,12 @@ class UnsettledAttempts:
     def is_possible(self, candidate: Candidate, ambiguous: AmbiguousAttempt) -> bool:
         """Whether a candidate can be the attempt's job, or answer its files."""
         view, attempt = candidate.view, ambiguous.attempt
-        if ambiguous.transaction_id is not None:
+        if ambiguous.transaction_id is not None and (view.transaction_id is not None or not ambiguous.refusal):
             # An idempotency key is nobody else's, so nothing more is asked.
             return view.transaction_id == ambiguous.transaction_id
+        # Where a repeated call gives no job, one that shows no transaction ID is compared by its file, and by the rest.
+        if ambiguous.transaction_id is not None and not ambiguous.is_about_file(view.file_id):
+            return False
         # It is another create's, or an earlier attempt of this chunk took all that it has (`lifecycle.Ended.found`).
         if candidate.named_for is None or attempt.key.chunk in candidate.named_for:
             return False

@@ -7,7 +7,16 @@ import pytest
 from classify_batch.engine.reconciler import contents as module
 from classify_batch.engine.reconciler.decisions import Adopt, GiveUp, SendAgain, Take
 from classify_batch.engine.reconciler.evidence import NEVER_READ
-from tests.support.evidence_stage import ACCEPT_UNTIL_S, GIVE_UP_S, SERVER_S, SETTLE_S, EvidenceStage, ambiguous, job
+from tests.support.evidence_stage import (
+    ACCEPT_UNTIL_S,
+    GIVE_UP_S,
+    SERVER_S,
+    SETTLE_S,
+    SPREAD_S,
+    EvidenceStage,
+    ambiguous,
+    job,
+)
 
 # --- When results are read -------------------------------------------------------------------------------------------
 
@@ -237,6 +246,44 @@ def test_a_refusal_after_a_call_that_may_have_been_accepted_proves_nothing() -> 
     ours = job(transaction_id="t")
     world.read_list(121.0, ours)
     assert world.decide_for_attempt(asked, 121.0) == Adopt(ours)
+
+
+def test_a_refused_call_is_the_only_job_that_looks_like_it() -> None:
+    """Where the list shows no transaction IDs: by its file in any spelling, its rules and its time, and once both
+    readings have shown all that there can be."""
+    upper, lower = "0A6B7C1E-3D2F-4A5B-8C9D-0E1F2A3B4C5D", "0a6b7c1e-3d2f-4a5b-8c9d-0e1f2a3b4c5d"
+    asked = ambiguous(upper, transaction_id="t", refusal="HTTP 409", server_s=SERVER_S, intended_s=50.0)
+    world = EvidenceStage(asked, named={"claimed": None})
+    ours = job("ours", file_id=lower, created_at_s=SERVER_S)
+    others = [
+        job("claimed", file_id=lower),
+        job("another file's", file_id="b"),
+        job("nobody's"),
+        job("older", file_id=lower, created_at_s=SERVER_S - SPREAD_S - 1),
+        job("by other rules", file_id=lower, rules=frozenset({("y", "something else")})),
+        job("another transaction's", file_id=lower, transaction_id="u"),
+    ]
+    world.read_list(100.0, *others, ours)
+    assert world.decide_for_attempt(asked, 100.0) is None
+    world.read_list(120.0, *others, ours)
+    assert world.decide_for_attempt(asked, 120.0) == Adopt(ours)
+
+
+def test_of_two_jobs_that_look_like_a_refused_call_none_is_taken() -> None:
+    """One of them is somebody else's, or was made for nothing: a person can tell."""
+    asked = ambiguous("a", transaction_id="t", refusal="HTTP 409")
+    world = EvidenceStage(asked)
+    now_s = world.read_twice(job("j", file_id="a"), job("k", file_id="a"))
+    words = "a call may have been accepted before this one was refused (HTTP 409); its job may be one of: j, k"
+    assert world.decide_for_attempt(asked, now_s) == GiveUp((), words)
+
+
+def test_what_can_be_repeated_is_not_compared_by_its_file() -> None:
+    """A second call gives the very job, and another's may look like it."""
+    asked = ambiguous("a", transaction_id="t")
+    world = EvidenceStage(asked)
+    now_s = world.read_twice(job("j", file_id="a"))
+    assert world.decide_for_attempt(asked, now_s) == SendAgain()
 
 
 # --- What is remembered ----------------------------------------------------------------------------------------------
