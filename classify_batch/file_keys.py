@@ -1,4 +1,4 @@
-"""Whether two file IDs mean one file: they are compared by their keys.
+"""Whether two file IDs mean one file: they are compared by their keys. So are the IDs of jobs.
 
 A file ID is an opaque string, and is sent and written as it was given. But where it is a UUID, servers and databases
 spell it in their own ways: PostgreSQL in lower case, SQL Server and Oracle in upper case, some without hyphens, some in
@@ -12,7 +12,7 @@ batch by a few calls that run in C, and gives a batch whose IDs are their own ke
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import ne
 
 from classify_batch.vocabulary import PARSE_JOB_PREFIX
@@ -36,7 +36,31 @@ _SHAPE = b"00000000-0000-0000-0000-000000000000\n"
 def file_key(file_id: str) -> str:
     """The canonical spelling of a UUID: lower case, with hyphens. Any other file ID is its own key."""
     spelling = _SPELLING.fullmatch(file_id)
-    return file_id if spelling is None else canonical_uuid(spelling[2])
+    if spelling is None:
+        return file_id
+    key = canonical_uuid(spelling[2])
+    return file_id if key == file_id else key  # the very same text: many are kept beside their IDs
+
+
+def same_id(one: str, other: str) -> bool:
+    """Whether two IDs of files, or of jobs, mean the same.
+
+    >>> same_id("0A6B7C1E-3D2F-4A5B-8C9D-0E1F2A3B4C5D", "0a6b7c1e-3d2f-4a5b-8c9d-0e1f2a3b4c5d"), same_id("A", "a")
+    (True, False)
+    """
+    return one == other or file_key(one) == file_key(other)
+
+
+def as_asked(shown: Sequence[str], asked: Collection[str]) -> list[str | None]:
+    """Each ID that a server shows, as it was asked for; None where it wasn't."""
+    if all(each in asked for each in shown):
+        return list(shown)
+    wanted = list(asked)
+    wanted_keys, shown_keys = file_keys(wanted), file_keys(shown)
+    if wanted_keys is wanted and shown_keys is shown:  # nearly always: every ID is its own key
+        return [each if each in asked else None for each in shown]
+    by_key = dict(zip(wanted_keys, wanted, strict=True))
+    return [each if each in asked else by_key.get(key) for each, key in zip(shown, shown_keys, strict=True)]
 
 
 def is_parse_job(file_id: str) -> bool:

@@ -353,7 +353,8 @@ class Journal(OutcomeSink, Protocol):
         clock. None: the journal's beginning."""
 
     async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:
-        """Those of `job_ids` that the journal names from byte `start` on, and where it ended then."""
+        """The keys (`file_keys`) of those of `job_ids` that the journal names from byte `start` on, and where it ended
+        then."""
 
     async def latest_jobs(self) -> Mapping[str, float | None]:
         """The jobs that creates were answered with last, by whatever process, oldest first. With each the server's own

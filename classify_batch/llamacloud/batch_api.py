@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import httpx
 
+from classify_batch.file_keys import same_id
 from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
 from classify_batch.llamacloud.file_client import find_project_of_file
 from classify_batch.llamacloud.http_time import has_age
 from classify_batch.model import JobPage, JobView
-from classify_batch.protocol.job_reader import JobAnswer, JobReader, PolledJob
+from classify_batch.protocol.job_reader import JobAnswer, JobReader, PolledJob, with_asked_id
 from classify_batch.protocol.requests import NO_PARAMS, QueryParams, RequestModel
 
 
@@ -38,10 +39,7 @@ class BatchApi:
     async def get(self, job_id: str) -> JobView:
         path = self._jobs.job_path(job_id)
         job = await self._client.send_request("get", "GET", path, self._jobs.read_job, params=self._get_params)
-        # The status and the answer of another job would be taken for this one's.
-        if job.job_id != job_id:
-            raise wrong_shape_error("get", ValueError("another job's id"))
-        return self._client.secrets.hide_in_job(job)
+        return self._client.secrets.hide_in_job(require_job("get", job, job_id))
 
     async def _send_create(self, body: RequestModel, about_to_send: Callable[[], Awaitable[None]]) -> JobView:
         job = await self._client.send_request(
@@ -55,3 +53,11 @@ class BatchApi:
             "list", "GET", self._jobs.jobs_path, read, params=params, got_headers=headers.update
         )
         return replace(self._client.secrets.hide_in_page(page), from_cache=has_age(headers))
+
+
+def require_job(call: str, job: JobView, job_id: str) -> JobView:
+    """The job that was asked for, by the ID by which it was. Raises ApiError for another one: its status and its answer
+    would be taken for this one's."""
+    if not same_id(job.job_id, job_id):
+        raise wrong_shape_error(call, ValueError("another job's id"))
+    return with_asked_id(job, job_id)

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.file_keys import same_id
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
 from classify_batch.llamacloud.raw_bodies import Body, RawAnswer, make_body_reader
@@ -110,7 +111,7 @@ def unfinished_job_error(job_id: str, status: str, message: str = "results: the 
 
 def require_job_id(call: str, job: RawAnswer[Job], job_id: str) -> RawAnswer[Job]:
     """The job, if it is the one that was asked for. Raises ApiError."""
-    if job.answer.id != job_id:
+    if not same_id(job.answer.id, job_id):
         raise wrong_shape_error(call, ValueError("another job's id"))
     return job
 

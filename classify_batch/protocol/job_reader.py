@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection
 from typing import Generic, Protocol, TypeVar
 
+from classify_batch.file_keys import as_asked
 from classify_batch.model import JobPage, JobView
 from classify_batch.protocol.answers import AnswerModel, AnswerReader, Identity, Lenient, Page, Text, parse_time_s
 from classify_batch.protocol.quick_readers import QuickPage, QuickReader
@@ -88,9 +89,21 @@ class JobReader(Generic[Job_co, QuickJob_co]):
         return JobPage(tuple(job.to_view() for job in page.items), page.next_token)
 
     def read_jobs_by_id(self, data: bytes, job_ids: Collection[str]) -> JobPage:
-        """The jobs of a page that are in `job_ids`, without their configuration; for the others nothing is built.
+        """The jobs of a page that are in `job_ids`, by the IDs that stand there, and without their configuration; for
+        the others nothing is built.
 
         Raises ValueError for a body of another shape.
         """
         page = self.quick_page.read(data)
-        return JobPage(tuple(job.summary() for job in page.items if job.id in job_ids), page.next_token)
+        asked = as_asked([job.id for job in page.items], job_ids)
+        views = [
+            with_asked_id(job.summary(), job_id)
+            for job, job_id in zip(page.items, asked, strict=True)
+            if job_id is not None
+        ]
+        return JobPage(tuple(views), page.next_token)
+
+
+def with_asked_id(view: JobView, job_id: str) -> JobView:
+    """A job by the ID by which it was asked for: the server may spell a UUID in another way each time."""
+    return view if view.job_id == job_id else view._replace(job_id=job_id)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classify_batch.file_keys import file_key, file_keys, is_uuid
+from classify_batch.file_keys import as_asked, file_key, file_keys, is_uuid, same_id
 
 CANONICAL = "0f8e2c1a-9b7d-4e6f-a5c3-d2b1e0f98a76"
 BARE = CANONICAL.replace("-", "")
@@ -118,3 +118,14 @@ def test_a_batch_has_the_keys_of_its_ids(pairs: list[tuple[str, str]], times: in
 def test_a_batch_of_keys_is_not_copied(file_ids: list[str]) -> None:
     """The very sequence comes back where each ID is its own key, so that nothing has to be compared."""
     assert file_keys(file_ids) is file_ids
+
+
+@given(pairs=st.lists(PAIRS, unique_by=lambda pair: pair[1]), others=st.lists(PAIRS))
+def test_what_a_server_shows_is_told_as_it_was_asked_for(
+    pairs: list[tuple[str, str]], others: list[tuple[str, str]]
+) -> None:
+    """In whatever spelling; what nobody asked for is None."""
+    asked = dict(pairs)
+    shown = [key for _, key in pairs] + [given for given, _ in others]
+    expected = [next((given for given in asked if same_id(given, each)), None) for each in shown]
+    assert as_asked(shown, asked) == expected

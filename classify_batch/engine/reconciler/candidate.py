@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from classify_batch.file_keys import file_key
 from classify_batch.model import JobView
 from classify_batch.ports import NamedFor
 from classify_batch.vocabulary import JobStatus
@@ -53,7 +54,13 @@ class Candidate:
 
     @property
     def job_id(self) -> str:
+        """As the server spelled it first."""
         return self.view.job_id
+
+    @property
+    def key(self) -> str:
+        """What is compared of its ID."""
+        return file_key(self.view.job_id)
 
     def update_view(self, view: JobView, now_s: float) -> None:
         self.view, self.seen_s = self.view if view == self.view else merge_views(view, self.view), now_s
@@ -137,6 +144,7 @@ def _one_of_each(words: str) -> str:
 def merge_views(view: JobView, known: JobView) -> JobView:
     """A job that is read by itself shows its status, and not its rules and mode; the list showed these."""
     return view._replace(
+        job_id=known.job_id,
         project_id=known.project_id if view.project_id is None else view.project_id,
         created_at_s=known.created_at_s if view.created_at_s is None else view.created_at_s,
         rules=known.rules if view.rules is None else view.rules,

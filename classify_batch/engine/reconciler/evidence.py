@@ -34,6 +34,7 @@ from classify_batch.engine.reconciler.decisions import Adopt, Decision, GiveUp, 
 from classify_batch.engine.reconciler.match import digests_of
 from classify_batch.engine.reconciler.set_aside import JobsSetAside, SetAside, Standing
 from classify_batch.engine.reconciler.unsettled import UnsettledAttempts
+from classify_batch.file_keys import file_key
 from classify_batch.model import JobView
 from classify_batch.ports import NamedFor
 from classify_batch.settings.job_spec import JobSpecs
@@ -92,7 +93,7 @@ class Evidence(UnsettledAttempts):
     def record_listed_before_creates(self, job_ids: Iterable[str], now_s: float) -> None:
         """Jobs that were listed before this process created any: none of them is a later attempt's."""
         for job_id in job_ids:
-            self._shown_early.setdefault(job_id, now_s)
+            self._shown_early.setdefault(file_key(job_id), now_s)
 
     def begin_list_reading(self, now_s: float) -> None:
         """A reading of the list begins, from its front."""
@@ -107,7 +108,7 @@ class Evidence(UnsettledAttempts):
         """Records a job as the server shows it, in the list or alone."""
         self._jobs_shown = True
         self._transactions_shown = self._transactions_shown or view.transaction_id is not None
-        candidate = self.candidates.get(view.job_id) or self._begin_candidate(view, now_s)
+        candidate = self.candidates.get(file_key(view.job_id)) or self._begin_candidate(view, now_s)
         if candidate is not None:
             candidate.update_view(self._shared.with_shared_values(view), now_s)
 
@@ -119,7 +120,7 @@ class Evidence(UnsettledAttempts):
 
     def record_named_for(self, job_id: str, named_for: NamedFor) -> None:
         """Records for which chunks the journal names a candidate."""
-        if (candidate := self.candidates.get(job_id)) is not None:
+        if (candidate := self.candidates.get(file_key(job_id))) is not None:
             candidate.named_for, candidate.journal_asked = named_for, True
 
     def record_results(
@@ -127,7 +128,7 @@ class Evidence(UnsettledAttempts):
     ) -> None:
         """Records the files in a candidate's results: they may be fewer than before, for as long as results may lag.
         `withheld`: the API may have more results than it hands out."""
-        if (candidate := self.candidates.get(job_id)) is not None:
+        if (candidate := self.candidates.get(file_key(job_id))) is not None:
             candidate.read_s = begun_s if candidate.read_s is None else max(begun_s, candidate.read_s)
             candidate.asked_s, candidate.unreadable = candidate.read_s, False
             all_named, all_answered = digests_of(named), digests_of(answered)
@@ -138,11 +139,11 @@ class Evidence(UnsettledAttempts):
                 all_answered & self._digests,
             )
             candidate.withheld = withheld
-            self._contents.record_files(job_id, all_named, all_answered)
+            self._contents.record_files(candidate.key, all_named, all_answered)
 
     def record_unreadable(self, job_id: str, begun_s: float) -> None:
         """Records that a candidate's results can't be had: nothing is known of it that wasn't known before."""
-        if (candidate := self.candidates.get(job_id)) is not None:
+        if (candidate := self.candidates.get(file_key(job_id))) is not None:
             candidate.asked_s, candidate.unreadable = begun_s, True
 
     # --- What is to be done -----------------------------------------------------------------------------------------
@@ -246,12 +247,12 @@ class Evidence(UnsettledAttempts):
 
     def has_answered_all_it_will(self, job_id: str) -> bool:
         """Whether a candidate will answer no more than it did: later attempts at its files need not ask it again."""
-        candidate = self.candidates.get(job_id)
+        candidate = self.candidates.get(file_key(job_id))
         return candidate is not None and candidate.is_decided(self._settle_s)
 
     def concerns_an_attempt(self, job_id: str) -> bool:
         """Whether a candidate was seen to name a file of an attempt."""
-        candidate = self.candidates.get(job_id)
+        candidate = self.candidates.get(file_key(job_id))
         return candidate is not None and bool(candidate.named)
 
     # --- What is remembered -----------------------------------------------------------------------------------------
@@ -265,7 +266,7 @@ class Evidence(UnsettledAttempts):
             return None
         if aside is not None and aside.is_still_decided(view):
             return None
-        first_seen_s = self._shown_early.get(view.job_id, now_s) if aside is None else aside.first_seen_s
+        first_seen_s = self._shown_early.get(file_key(view.job_id), now_s) if aside is None else aside.first_seen_s
         candidate = Candidate(view, first_seen_s, now_s)
         if (standing := self._standing_without_room(candidate, aside)) is not None:
             self._aside.set_job_aside(view.job_id, standing, first_seen_s)
@@ -289,8 +290,8 @@ class Evidence(UnsettledAttempts):
 
     def _hold_candidate(self, candidate: Candidate) -> None:
         self._aside.remove_job(candidate.job_id)
-        self.candidates[candidate.job_id] = candidate
-        if (contents := self._contents.files_of_job(candidate.job_id)) is not None:
+        self.candidates[candidate.key] = candidate
+        if (contents := self._contents.files_of_job(candidate.key)) is not None:
             candidate.read_s = math.inf  # its results were read late enough before
             self._take_contents(candidate, *contents)
 
@@ -300,7 +301,7 @@ class Evidence(UnsettledAttempts):
         room = max(0, self._room - len(self.candidates))
         waiting = self._aside.with_standing(Standing.WAITING if self._is_short_of_room else Standing.NEXT)
         for job_id, first_seen_s in list(islice(waiting, room)):
-            contents = self._contents.files_of_job(job_id)
+            contents = self._contents.files_of_job(file_key(job_id))
             candidate = Candidate(JobView(job_id, JobStatus.PENDING), first_seen_s, -math.inf)
             if contents is not None and self._digests.isdisjoint(contents[0]):
                 self._aside.set_job_aside(job_id, Standing.READ, first_seen_s)
@@ -328,7 +329,7 @@ class Evidence(UnsettledAttempts):
 
     def _check_for_new_files(self, candidate: Candidate) -> None:
         """Looks for a new attempt's files in what was read of a candidate. Where that was forgotten it is read anew."""
-        if (contents := self._contents.files_of_job(candidate.job_id)) is not None:
+        if (contents := self._contents.files_of_job(candidate.key)) is not None:
             self._take_contents(candidate, *contents)
         elif candidate.names_files:
             candidate.read_s = candidate.asked_s = None
@@ -337,14 +338,14 @@ class Evidence(UnsettledAttempts):
         """Of a job that is no candidate any more, only results are remembered that were read when all of them must have
         come. One that failed after it had ended well, or that named nothing, may still show others."""
         if candidate.failed_s is not None or not candidate.names_files or not candidate.is_decided(self._settle_s):
-            self._contents.forget_job(candidate.job_id)
+            self._contents.forget_job(candidate.key)
 
     def _make_room(self) -> None:
         """Sets aside what need not be held. What is found and decided takes no room from what is to be looked at."""
         found = 0
         for candidate in list(self.candidates.values()):
             if (standing := self._standing_of(candidate)) is not None:
-                del self.candidates[candidate.job_id]
+                del self.candidates[candidate.key]
                 self._forget_unless_read_late(candidate)
                 self._aside.set_job_aside(candidate.job_id, standing, candidate.first_seen_s)
             else:

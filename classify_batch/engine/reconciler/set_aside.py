@@ -20,6 +20,7 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from classify_batch.file_keys import file_key
 from classify_batch.model import JobView
 from classify_batch.vocabulary import JobStatus
 
@@ -218,7 +219,9 @@ def _add_to_count(counts: dict[Any, int], key: float, more: int) -> None:
 
 
 def number_of(job_id: str) -> int:
-    """A number of 128 bits, from which a UUID that is written as usual can be restored."""
-    if _is_usual_uuid(job_id):
-        return int(job_id.replace("-", ""), 16)
+    """A number of 128 bits, the same for every spelling of a UUID. One that is written as usual can be restored."""
+    key = job_id if _is_usual_uuid(job_id) else file_key(job_id)
+    if _is_usual_uuid(key):
+        return int(key.replace("-", ""), 16)
+    job_id = key
     return int.from_bytes(blake2b(job_id.encode("utf-8", "backslashreplace"), digest_size=16).digest())

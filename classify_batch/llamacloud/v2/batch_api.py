@@ -15,8 +15,8 @@ from hashlib import sha256
 from classify_batch.clock import to_iso
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import is_parse_job
-from classify_batch.llamacloud.batch_api import BatchApi
-from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
+from classify_batch.llamacloud.batch_api import BatchApi, require_job
+from classify_batch.llamacloud.client import ApiClient
 from classify_batch.model import Answers, Attempt, JobPage, JobView
 from classify_batch.protocol import v2
 from classify_batch.protocol.parse_jobs import parse_job_path, read_parse_job
@@ -126,6 +126,4 @@ class ApiV2(BatchApi):
 
     async def cancel(self, job_id: str) -> JobView:
         job = await self._client.send_request("cancel", "POST", v2.job_path(job_id) + "/cancel", v2.read_job)
-        if job.job_id != job_id:
-            raise wrong_shape_error("cancel", ValueError("another job's id"))
-        return self._client.secrets.hide_in_job(job)
+        return self._client.secrets.hide_in_job(require_job("cancel", job, job_id))

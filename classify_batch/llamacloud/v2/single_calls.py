@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.file_keys import same_id
 from classify_batch.limits.retry import retry_transient
 from classify_batch.llamacloud.client import ApiClient
 from classify_batch.llamacloud.raw_bodies import Body, RawAnswer
@@ -121,7 +122,7 @@ def ambiguous_error(error: ApiError) -> ApiError:
 def require_same_create(job: v2.Job, spec: JobSpec, create_request: CreateRequest) -> None:
     """Raises ApiError for a job that another create made before, under the same transaction ID."""
     rules = None if job.configuration is None else rules_of_job(job.configuration.rules)
-    if job.file_input not in (None, create_request.file_ids[0]):
+    if job.file_input is not None and not same_id(job.file_input, create_request.file_ids[0]):
         raise_transaction_taken(create_request, job, "for another file")
     if rules is not None and rules != {(rule.type, rule.description) for rule in spec.rules}:
         raise_transaction_taken(create_request, job, "by other rules")

@@ -8,6 +8,7 @@ down yet is a candidate like a stranger's, until its results say whose it is.
 
 from __future__ import annotations
 
+from classify_batch.file_keys import file_key
 from classify_batch.ports import NamedFor, RunStore
 from classify_batch.rundir.journal.entry import Entry, decode_entry
 from classify_batch.rundir.journal.line import BadLineError
@@ -114,18 +115,20 @@ class SiblingJournal:
             return
         found = dict[str, NamedFor]()
         self._read_to = await add_jobs_named_from(self._store, start, wanted, found, is_ours=False)
-        for job_id, named_for in found.items():
-            known = named.get(job_id, frozenset())
-            named[job_id] = None if named_for is None or known is None else known | named_for
+        for job_key, named_for in found.items():
+            known = named.get(job_key, frozenset())
+            named[job_key] = None if named_for is None or known is None else known | named_for
 
 
 def add_named_jobs(named: dict[str, NamedFor], wanted: frozenset[str], entry: Entry) -> None:
+    """`wanted`, and what is added to `named`, are the keys of job IDs."""
     for item in entry.items:
-        if item.job_id in wanted and entry.kind in (Kind.SUBMITTED, Kind.ADOPTED):
-            named[item.job_id] = None
-        for job_id in wanted.intersection(item.jobs):
-            chunks = named.get(job_id, frozenset())
-            named[job_id] = None if chunks is None else chunks | {item.chunk}
+        job_key = None if item.job_id is None else file_key(item.job_id)
+        if job_key in wanted and entry.kind in (Kind.SUBMITTED, Kind.ADOPTED):
+            named[job_key] = None
+        for found_key in wanted.intersection(map(file_key, item.jobs)):
+            chunks = named.get(found_key, frozenset())
+            named[found_key] = None if chunks is None else chunks | {item.chunk}
     for recheck in entry.rechecks:
-        if (old_job := recheck.get("job_id")) is not None and old_job in wanted:
-            named[old_job] = None
+        if (old_job := recheck.get("job_id")) is not None and (old_key := file_key(old_job)) in wanted:
+            named[old_key] = None

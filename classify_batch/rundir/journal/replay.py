@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from classify_batch.errors import InternalError
+from classify_batch.file_keys import file_key
 from classify_batch.lifecycle import (
     AboutRun,
     Adopted,
@@ -167,7 +168,7 @@ class RunSnapshot(SnapshotState):
                 self.open_attempts[attempt.key] = attempt
                 self._active_chunks[attempt.key.chunk] = ActiveChunk(1, 1)
                 if attempt.job_id is not None:
-                    self._attempt_by_job[attempt.job_id] = attempt.key
+                    self._attempt_by_job[file_key(attempt.job_id)] = attempt.key
 
     def _apply_about_run(self, entry: Entry) -> None:
         if (opened := entry.opened) is not None:
@@ -268,7 +269,7 @@ class RunSnapshot(SnapshotState):
             self.open_of_other_accounts += not self.is_own(attempt)
             if attempt.job_id is not None:
                 self.jobs_in_flight += self.is_own(attempt)
-                self._attempt_by_job[attempt.job_id] = key
+                self._attempt_by_job[file_key(attempt.job_id)] = key
 
     def _reopen_chunk(self, chunk: int, attempts: int) -> ActiveChunk:
         active = self._active_chunks.setdefault(chunk, ActiveChunk())
@@ -326,7 +327,7 @@ class RunSnapshot(SnapshotState):
         self.jobs_in_flight += attempt.job_id is None  # an old job that is read again counts already
         attempt.job_id, attempt.waits_since_s = job_id, at_s
         attempt.is_recheck = False  # a new job, or one that the list showed: it is there
-        self._attempt_by_job[job_id] = attempt.key
+        self._attempt_by_job[file_key(job_id)] = attempt.key
         self.job_id = job_id
         self.project_id = self.project_id or project_id
 
@@ -350,7 +351,7 @@ class RunSnapshot(SnapshotState):
         del self.open_attempts[key]  # type: ignore[arg-type]
         if attempt.job_id is not None:
             self.jobs_in_flight -= 1
-            self._attempt_by_job.pop(attempt.job_id, None)
+            self._attempt_by_job.pop(file_key(attempt.job_id), None)
         chunk, _ = key
         active = self._active_chunks[chunk]
         if codes and (part := attempt.part_sent) is not None and part.shared_bad_jobs:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import NamedTuple
 
+from classify_batch.file_keys import file_key
 from classify_batch.lifecycle import AccountKeys, Closed, Opened
 from classify_batch.model import AttemptKey, Part
 from classify_batch.rundir.journal.chunk_bytes import bytes_of_chunks
@@ -152,7 +153,7 @@ class SnapshotState(Totals):
 
     def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         """The open attempt of this account that has this job."""
-        key = self._attempt_by_job.get(job_id)
+        key = self._attempt_by_job.get(file_key(job_id))
         return None if key is None or not self.is_own(self.open_attempts[key]) else key
 
     def other_file_suspected(self, key: AttemptKey) -> bool:

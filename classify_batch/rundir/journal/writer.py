@@ -12,6 +12,7 @@ from zlib import crc32
 
 import anyio
 
+from classify_batch.file_keys import file_key
 from classify_batch.lifecycle import (
     AboutRun,
     Adopted,
@@ -274,10 +275,10 @@ class JournalWriter:
         return 0 if self.snapshot.names_jobs_without_time else await find_line_before(self._store, server_s)
 
     async def named_jobs(self, job_ids: Collection[str], start: int) -> tuple[dict[str, NamedFor], int]:
-        """Those of `job_ids` that the journal names from byte `start` on, with what each is named for, and where it
-        ended then."""
+        """The keys of those of `job_ids` that the journal names from byte `start` on, with what each is named for, and
+        where it ended then."""
         await self.wait_durable()
-        wanted, named = frozenset(job_ids), dict[str, NamedFor]()
+        wanted, named = frozenset(map(file_key, job_ids)), dict[str, NamedFor]()
         end = await add_jobs_named_from(self._store, start, wanted, named)
         for sibling in self._siblings:
             await sibling.add_named_jobs(wanted, named)

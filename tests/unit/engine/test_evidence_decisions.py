@@ -286,6 +286,22 @@ def test_what_can_be_repeated_is_not_compared_by_its_file() -> None:
     assert world.decide_for_attempt(asked, now_s) == SendAgain()
 
 
+# --- Spellings --------------------------------------------------------------------------------------------------------
+
+
+def test_a_candidate_is_one_in_any_spelling() -> None:
+    """Its first one is told; and a job that was listed before the creates is none in another."""
+    upper, early = "0A6B7C1E-3D2F-4A5B-8C9D-0E1F2A3B4C5D", "1A6B7C1E-3D2F-4A5B-8C9D-0E1F2A3B4C5D"
+    asked = ambiguous("a", intended_s=50.0)
+    world = EvidenceStage(asked)
+    world.record_listed_before_creates([early], 0.0)
+    world.read_list(60.0, job(upper), job(early.lower()))
+    world.read_list(61.0, job(upper.lower(), "SUCCESS"))
+    assert world.due(61.0) == [upper]
+    world.answer(upper.lower(), 61.0, ["a"])
+    assert world.decide_for_attempt(asked, 61.0) == Take((job(upper, "SUCCESS"),))
+
+
 # --- What is remembered ----------------------------------------------------------------------------------------------
 
 

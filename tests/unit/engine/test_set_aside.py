@@ -39,6 +39,16 @@ def test_what_is_set_aside_is_found_again() -> None:
     assert (aside.waiting_count, aside.find_job(next(iter(known)))) == (0, None)
 
 
+def test_a_job_is_set_aside_in_any_spelling() -> None:
+    """And told by the one that came first, by which the server can be asked for it."""
+    aside, upper = JobsSetAside(), "0A6B7C1E-3D2F-4A5B-8C9D-0E1F2A3B4C5D"
+    aside.set_job_aside(upper, Standing.WAITING, 1.0)
+    assert aside.find_job(upper.lower()) == aside.find_job(upper) == (Standing.WAITING, 1.0)
+    assert [*aside.with_standing(Standing.WAITING)] == [(upper, 1.0)]
+    aside.remove_job(upper.lower())
+    assert (aside.find_job(upper), aside.waiting_count) == (None, 0)
+
+
 @pytest.mark.parametrize(
     ("standing", "quiet"),
     [

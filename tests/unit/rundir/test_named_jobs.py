@@ -252,6 +252,23 @@ async def test_a_job_that_is_looked_at_again_is_ours() -> None:
     assert (await writer.named_jobs(["old", "other"], 0))[0] == {"old": None}
 
 
+async def test_a_job_is_named_in_any_spelling() -> None:
+    """By its key, wherever the journal has it; an ID that is no UUID is another one in another case."""
+    spelled = [f"0A6B7C1E-3D2F-4A5B-8C9D-0E1F2A3B4C5{digit}" for digit in "ABC"]
+    keys = [each.lower() for each in spelled]
+    writer = JournalWriter(MemoryStore(), RunSnapshot(CHUNKS), Still())
+    found(writer, 0, spelled[0])
+    writer.record(Submitted(key := begun(writer, 1), spelled[1], 1.0))
+    assert (writer.attempt_of_job(spelled[1]), writer.attempt_of_job(keys[1])) == (key, key)
+    writer.record(Ended(begun(writer, 2), Kind.COLLECTED))
+    recheck: Recheck = {"chunk": 2, "job_id": spelled[2], "attempt": 1, "attempts": 1, "since": "2026-11-22T02:04:16Z"}
+    writer.record_about_run(Kind.REOPENED, {"generation": 1, "again": [], "looks": [recheck]})
+    found(writer, 3, "DFL-1")
+    expected: dict[str, NamedFor] = {keys[0]: frozenset({0}), keys[1]: None, keys[2]: None}
+    for asked in (spelled, keys):
+        assert (await writer.named_jobs([*asked, "dfl-1"], 0))[0] == expected
+
+
 async def test_a_search_goes_on_where_the_last_one_ended() -> None:
     """What was named before is not named again, and what was recorded by then is."""
     writer = JournalWriter(MemoryStore(), RunSnapshot(CHUNKS), Still())
