@@ -228,6 +228,7 @@ class Answer(NamedTuple):
         file_id: None where the server names none.
         answered: False where `result` is null: the file was not classified.
         type: None where no rule matched, which is an answer.
+        odd_confidence: whether the server wrote as the confidence what is no number. It is None then.
     """
 
     file_id: str | None
@@ -235,6 +236,7 @@ class Answer(NamedTuple):
     type: str | None = None
     confidence: float | None = None
     reasoning: str | None = None
+    odd_confidence: bool = False
 
 
 class AnsweredFile(NamedTuple):

@@ -60,6 +60,7 @@ class Collector:
         self._can_cancel = context.settings.api.capabilities.can_cancel
         self._late_slots = anyio.Semaphore(WAITING_JOBS_MAX)
         self._results_read = 0
+        self._odd_confidence_warned = False
 
     async def collect_finished_jobs(self, finished: ObjectReceiveStream[Job]) -> None:
         """Collects until the stream ends."""
@@ -240,6 +241,13 @@ class Collector:
     def _end_attempt(self, job: Job, settled: Settled, billed: float | None = None) -> None:
         for words in settled.warnings:
             self._context.notify_warning(f"job {printable_line(job.job_id)}: {words}")
+        if not self._odd_confidence_warned and (odd := settled.odd_confidences):
+            # Once: who writes one so writes all of them so.
+            self._odd_confidence_warned = True
+            self._context.notify_warning(
+                f"job {printable_line(job.job_id)}: {odd} answers have a confidence that is no number: it is null "
+                "there, and in all others like that"
+            )
         if self._context.price.learn_bill(job.attempt.file_ids, billed):
             self._context.notify_warning(
                 f"job {printable_line(job.job_id)} of parse job {printable_line(job.attempt.file_ids[0])} was billed "

@@ -30,6 +30,11 @@ class Settled:
     warnings: list[str] = field(default_factory=list)
     only_foreign: str | None = None
 
+    @property
+    def odd_confidences(self) -> int:
+        """How many answers have a confidence that is no number."""
+        return sum([answer.odd_confidence for _, answer in self.answers])
+
 
 def has_missing_answers(answers: Answers, asked: Sequence[str]) -> bool:
     if answers_each_in_order(answers.items, asked):

@@ -8,6 +8,7 @@ doesn't fit is refused, and the error says which field is missing or wrong, with
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -91,11 +92,12 @@ class Result(AnswerModel):
     """What a job answers about a file; `type` None: no rule matched."""
 
     type: Text | None = None
-    confidence: int | float | None = None
+    confidence: object = None
     reasoning: Lenient[Text] = None
 
     def answer_about(self, file_id: str | None) -> Answer:
-        return Answer(file_id, True, self.type, finite_or_none(self.confidence), self.reasoning)
+        confidence, odd = read_confidence(self.confidence)
+        return Answer(file_id, True, self.type, confidence, self.reasoning, odd)
 
 
 def answer_from_result(file_id: str | None, result: Result | None) -> Answer:
@@ -108,10 +110,28 @@ def rules_of_job(rules: list[RuleAnswer] | None) -> frozenset[tuple[str, str]] |
     return None if rules is None else frozenset((rule.type, rule.description) for rule in rules)
 
 
-def finite_or_none(number: float | None) -> float | None:
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+def read_confidence(value: object) -> tuple[float | None, bool]:
+    """A confidence, also one that is written as a text, and whether it is what no program reads back as a number: it is
+    None then. Whether it lies within 0 to 1 is for others to judge.
+
+    >>> read_confidence(0.93), read_confidence(" 0.93 "), read_confidence("high"), read_confidence(None)
+    ((0.93, False), (0.93, False), (None, True), (None, False))
+    """
+    if value is None:
+        return None, False
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    number = finite_or_none(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return number, number is None
+
+
+def finite_or_none(number: float) -> float | None:
     """A number that a float can hold, and any program reads back; None for the others: JSON knows no bound."""
     try:
-        return number if number is None or isfinite(number) else None
+        return number if isfinite(number) else None
     except OverflowError:  # an integer of hundreds of digits
         return None
 
@@ -165,10 +185,10 @@ def say_what_is_wrong(error: ValidationError) -> str:
     """Which fields of a body are missing or wrong, and why; never what they hold.
 
     >>> try:
-    ...     Result.model_validate({"confidence": "high"})
+    ...     Result.model_validate({"type": 7})
     ... except ValidationError as error:
-    ...     print(say_what_is_wrong(error).partition(";")[0])
-    confidence.int: Input should be a valid integer
+    ...     print(say_what_is_wrong(error))
+    type: Input should be an instance of str
     """
     errors = error.errors(include_url=False, include_context=False, include_input=False)
     said = [f"{'.'.join(map(str, each['loc'])) or 'the body'}: {each['msg']}" for each in errors[:_ERRORS_SAID_MAX]]

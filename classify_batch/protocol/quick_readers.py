@@ -14,7 +14,7 @@ import msgspec
 from pydantic import BaseModel
 
 from classify_batch.model import Answer
-from classify_batch.protocol.answers import AnswerReader, finite_or_none
+from classify_batch.protocol.answers import AnswerReader, read_confidence
 from classify_batch.protocol.json_shape import page_token_or_none
 
 Item = TypeVar("Item")
@@ -59,7 +59,7 @@ class QuickResult(msgspec.Struct, gc=False):
     """What a job answers about a file, as `answers.Result`."""
 
     type: str | None = None
-    confidence: int | float | None = None
+    confidence: Any = None
     reasoning: Any = None
 
     def answer_about(self, file_id: str | None) -> Answer:
@@ -72,7 +72,7 @@ def answer_from_quick_result(file_id: object, result: QuickResult | None) -> Ans
     named = file_id if isinstance(file_id, str) else None
     if result is None:
         return Answer(named, answered=False)
-    confidence, reasoning = result.confidence, result.reasoning
+    confidence, reasoning, odd = result.confidence, result.reasoning, False
     if confidence is not None and not (type(confidence) is float and -inf < confidence < inf):
-        confidence = finite_or_none(confidence)
-    return Answer(named, True, result.type, confidence, reasoning if isinstance(reasoning, str) else None)
+        confidence, odd = read_confidence(confidence)
+    return Answer(named, True, result.type, confidence, reasoning if isinstance(reasoning, str) else None, odd)

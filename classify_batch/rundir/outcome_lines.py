@@ -111,7 +111,7 @@ def result_lines(attempt: Attempt, answers: Iterable[AnsweredFile], at: str) -> 
             at,
             carried=carried[file_id] if carried else UNSET,
         )
-        for file_id, (_, _, kind, confidence, reasoning), job_id, mode in answers
+        for file_id, (_, _, kind, confidence, reasoning, _), job_id, mode in answers
     ]
 
 

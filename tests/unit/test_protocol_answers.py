@@ -334,6 +334,28 @@ def test_a_confidence_that_no_float_holds_is_none(digits: str) -> None:
     assert QuickReader(QuickResult, AnswerReader(Result)).read(body).answer_about("f").confidence is None
 
 
+@pytest.mark.parametrize(
+    ("written", "confidence"),
+    [
+        ("0.93", 0.93),
+        (" 1 ", 1.0),
+        ("9.3E-1", 0.93),
+        ("1.5", 1.5),
+        *((odd, None) for odd in ("high", "", "NaN", "Infinity", "1e400", "0,93", "93%", "0_9", "\u0661")),
+        *((odd, None) for odd in (True, False, [0.9], {"value": 0.9})),
+    ],
+)
+def test_a_confidence_may_be_a_number_in_a_text(written: object, confidence: float | None) -> None:
+    """Whatever else it is decides nothing, and is said; the answer counts."""
+    item = {"file_id": "f", "result": {"type": "a", "confidence": written}}
+    expected = Answer("f", True, "a", confidence, None, confidence is None)
+    for read in (v1.read_result_page, v1.RESULTS.read):
+        page: Any = read(encode({"items": [item]}))
+        assert page.items[0].answer() == expected
+    job = encode({"id": "j", "status": "COMPLETED", "file_input": "f", "result": item["result"]})
+    assert v2.read_job(job).answer == v2.JOBS.job.read(job).summary().answer == expected
+
+
 @pytest.mark.parametrize("confidence", [0.0, 0.5, 1.0, 1.5, -0.5, None, 1])
 def test_other_confidences_are_kept_as_they_are(confidence: float | None) -> None:
     """Also those outside 0 to 1, which are reported."""

@@ -1,0 +1,50 @@
+"""Servers that write an answer in another way than the vendor says: whole runs in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.simulated_run import Lab, ends_well, laboratory
+
+pytestmark = pytest.mark.anyio
+
+BOTH = pytest.mark.parametrize("version", ["v1", "v2"])
+Change = Callable[[dict[str, Any]], None]
+
+
+def change_items(lab: Lab, change: Change) -> None:
+    """From now on each job and each result is changed on its way to us."""
+
+    async def after(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        body = response.json()
+        for item in body.get("items", [body]):
+            change(item)
+        return httpx.Response(response.status_code, json=body)
+
+    lab.wire.after = after
+
+
+def confidence_is(value: object) -> Change:
+    def change(item: dict[str, Any]) -> None:
+        if item.get("result"):
+            item["result"]["confidence"] = value
+
+    return change
+
+
+@BOTH
+@pytest.mark.parametrize(("written", "read"), [("0.93", 0.93), (True, None)])
+async def test_a_confidence_in_another_shape_fails_no_file(
+    version: str, written: object, read: float | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A number in a text is one; what is none is null, and said once."""
+    with laboratory(40, files_per_job=5, version=version) as lab:
+        change_items(lab, confidence_is(written))
+        await ends_well(lab)
+        assert {line["confidence"] for line in lab.outcomes().values()} == {read}
+        assert lab.accepted() == (8 if version == "v1" else 40)
+    assert caplog.text.count("no number") == (read is None)
