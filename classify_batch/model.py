@@ -288,6 +288,7 @@ class Job:
         is_recheck: whether it was given up before, and is read again: if the API forgot it meanwhile, it stays given
             up.
         finished: what the API showed when it was finished; None while it is in flight, and for ever if it is overdue.
+        unknown_status: the status that it had then, where no version of the API is known to have it; else empty.
     """
 
     attempt: Attempt
@@ -296,6 +297,7 @@ class Job:
     timed: bool = True
     is_recheck: bool = False
     finished: JobView | None = None
+    unknown_status: str = ""
 
 
 # --- What a run hands on --------------------------------------------------------------------------------------------

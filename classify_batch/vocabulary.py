@@ -184,6 +184,8 @@ class JobStatus(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+KNOWN_STATUSES = frozenset(JobStatus)
+
 FINISHED_STATUSES = frozenset({JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS, JobStatus.ERROR, JobStatus.CANCELLED})
 
 ANSWERED_STATUSES = frozenset({JobStatus.SUCCESS, JobStatus.PARTIAL_SUCCESS})

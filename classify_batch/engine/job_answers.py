@@ -168,6 +168,8 @@ def decide_cancelled_job(attempt: Attempt) -> Settled:
 def fail_overdue_job(job: Job) -> list[Failure]:
     """The failures of an overdue job. v1 can't cancel it: it is named, so that a retry reads it first."""
     words = f"job {printable_line(job.job_id)} was not finished within limits.job_timeout_s"
+    if job.unknown_status:
+        words += f"; its status {printable_line(job.unknown_status)!r} is unknown"
     return fail_all_files(job.attempt, FailureCode.OVERDUE, words)
 
 

@@ -13,6 +13,15 @@ from classify_batch.protocol.quick_readers import QuickPage, QuickReader
 from classify_batch.protocol.url_parts import quote_step
 
 
+def fold_status(status: str) -> str:
+    """A status as the vendor spells it: servers write it in lower case, too.
+
+    >>> fold_status(" success ")
+    'SUCCESS'
+    """
+    return status.strip().upper()
+
+
 class JobAnswer(AnswerModel, ABC):
     """What a job of either version shows."""
 

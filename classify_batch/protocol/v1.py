@@ -25,12 +25,12 @@ from classify_batch.protocol.answers import (
     parse_time_s,
     rules_of_job,
 )
-from classify_batch.protocol.job_reader import JobAnswer, JobReader
+from classify_batch.protocol.job_reader import JobAnswer, JobReader, fold_status
 from classify_batch.protocol.json_shape import text_or_none
 from classify_batch.protocol.quick_readers import QuickPage, QuickReader, QuickResult, answer_from_quick_result
 from classify_batch.protocol.requests import RequestModel, WebhookBody, webhook_bodies
 from classify_batch.settings.job_spec import JobSpec, Mode, ParsingConfiguration, Rule, WebhookConfiguration
-from classify_batch.vocabulary import FILES_PER_JOB_MAX
+from classify_batch.vocabulary import FILES_PER_JOB_MAX, KNOWN_STATUSES
 
 JOBS_PATH = "/api/v1/classifier/jobs"
 
@@ -92,6 +92,14 @@ class ItemBody(TypedDict):
 # --- Answers, as they are read --------------------------------------------------------------------------------------
 
 
+def known_status(status: str) -> str:
+    """A status in its one spelling. An unknown one stays as it is, and means that the job is not finished."""
+    if status in KNOWN_STATUSES:
+        return status
+    folded = fold_status(status)
+    return folded if folded in KNOWN_STATUSES else status
+
+
 class Job(JobAnswer):
     """A ClassifyJob. It names no file ids, no counts and no metadata."""
 
@@ -102,7 +110,7 @@ class Job(JobAnswer):
     parsing_configuration: Lenient[dict[str, object]] = None
 
     def summary(self) -> JobView:
-        return JobView(self.id, self.status, self.project_id, self.created_at_s, self.error_message)
+        return JobView(self.id, known_status(self.status), self.project_id, self.created_at_s, self.error_message)
 
     def to_view(self) -> JobView:
         return self.summary()._replace(
@@ -146,7 +154,7 @@ class QuickJob(msgspec.Struct, gc=False):
     def summary(self) -> JobView:
         return JobView(
             self.id,
-            self.status,
+            known_status(self.status),
             text_or_none(self.project_id),
             parse_time_s(self.created_at),
             text_or_none(self.error_message),

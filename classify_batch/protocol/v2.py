@@ -27,7 +27,7 @@ from classify_batch.protocol.answers import (
     parse_time_s,
     rules_of_job,
 )
-from classify_batch.protocol.job_reader import JobAnswer, JobReader
+from classify_batch.protocol.job_reader import JobAnswer, JobReader, fold_status
 from classify_batch.protocol.json_shape import text_or_none
 from classify_batch.protocol.page_limits import max_pages_of
 from classify_batch.protocol.quick_readers import QuickPage, QuickResult, answer_from_quick_result
@@ -40,7 +40,7 @@ from classify_batch.settings.job_spec import (
     Rule,
     StrictModel,
 )
-from classify_batch.vocabulary import PAGES_MAX_DEFAULT, JobStatus
+from classify_batch.vocabulary import ANSWERED_STATUSES, KNOWN_STATUSES, PAGES_MAX_DEFAULT, JobStatus
 
 JOBS_PATH = "/api/v2/classify"
 
@@ -240,11 +240,11 @@ _JOB_STATUSES: Mapping[str, JobStatus] = {
 
 def translate_status(status: str) -> str:
     """v1's word for a status of v2. An unknown one stays as it is, and means that the job is not finished."""
-    known = _JOB_STATUSES.get(status)
+    known = _JOB_STATUSES.get(status) or _JOB_STATUSES.get(fold_status(status))
     if known is not None:
         return known
     # A word of v1 (as "SUCCESS") has no meaning on v2. Unmarked it would pass for v1's, and the job for finished.
-    return f"v2 {status}" if status in JobStatus.__members__ else status
+    return f"v2 {status}" if fold_status(status) in KNOWN_STATUSES else status
 
 
 class ConfigurationAnswer(AnswerModel):
@@ -276,13 +276,14 @@ class Job(JobAnswer):
     """Only where it was asked for, by `expand=usage`."""
 
     def summary(self) -> JobView:
+        status = translate_status(self.status)
         return JobView(
             job_id=self.id,
-            status=translate_status(self.status),
+            status=status,
             project_id=self.project_id,
             created_at_s=self.created_at_s,
             error_message=self.error_message,
-            answer=answer_from_result(self.file_input, self.result) if self.status == "COMPLETED" else None,
+            answer=answer_from_result(self.file_input, self.result) if status in ANSWERED_STATUSES else None,
             credits=None if self.usage is None else bill_or_none(self.usage.credits),
             transaction_id=self.transaction_id,
         )
@@ -325,13 +326,14 @@ class QuickJob(msgspec.Struct):
     created_at: Any = None
 
     def summary(self) -> JobView:
+        status = translate_status(self.status)
         return JobView(
             self.id,
-            translate_status(self.status),
+            status,
             text_or_none(self.project_id),
             parse_time_s(self.created_at),
             text_or_none(self.error_message),
-            answer=answer_from_quick_result(self.file_input, self.result) if self.status == "COMPLETED" else None,
+            answer=answer_from_quick_result(self.file_input, self.result) if status in ANSWERED_STATUSES else None,
             credits=billed_credits(self.usage),
             transaction_id=text_or_none(self.transaction_id),
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
+from classify_batch.vocabulary import Log
 from tests.support.simulated_run import Lab, ends_well, laboratory
 
 pytestmark = pytest.mark.anyio
@@ -48,3 +50,35 @@ async def test_a_confidence_in_another_shape_fails_no_file(
         assert {line["confidence"] for line in lab.outcomes().values()} == {read}
         assert lab.accepted() == (8 if version == "v1" else 40)
     assert caplog.text.count("no number") == (read is None)
+
+
+def status_is(spell: Callable[[str], str]) -> Change:
+    def change(item: dict[str, Any]) -> None:
+        if "status" in item:
+            item["status"] = spell(item["status"])
+
+    return change
+
+
+@BOTH
+@pytest.mark.parametrize("spell", [str.lower, " {} ".format], ids=["lower case", "blanks"])
+async def test_a_status_in_another_spelling_ends_its_job(version: str, spell: Callable[[str], str]) -> None:
+    """Also one that failed; and the journal has the vendor's spelling."""
+    with laboratory(40, files_per_job=5, version=version, faults={"error": 0.2}) as lab:
+        change_items(lab, status_is(spell))
+        await ends_well(lab)
+        statuses = set(re.findall(rb'"status":"([^"]*)"', lab.store.files[Log.JOURNAL]))
+        assert statuses == {b"SUCCESS", b"ERROR"}
+
+
+@BOTH
+async def test_a_status_that_is_unknown_is_said(version: str, caplog: pytest.LogCaptureFixture) -> None:
+    """When it is first seen, once; its job is waited for, and then the failure names the status."""
+    with laboratory(20, files_per_job=5, version=version, limits={"job_timeout_s": 60.0}) as lab:
+        change_items(lab, status_is(lambda status: "DONE \x1b[31m" if status in ("SUCCESS", "COMPLETED") else status))
+        ending = await lab.run()
+        assert (ending.state, set(lab.codes().values())) == ("complete", {"overdue"})
+        messages = {line["message"].partition(";")[2] for line in lab.outcomes().values()}
+        assert messages == {" its status 'DONE [31m' is unknown"}
+        assert lab.paid_twice() == []
+    assert caplog.text.count("has the status 'DONE [31m', which is unknown") == 1

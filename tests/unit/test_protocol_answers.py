@@ -55,6 +55,29 @@ def test_only_what_everything_rests_on_must_be_right(module: Any, name: str, odd
         assert getattr(job, name) is None
 
 
+@pytest.mark.parametrize(
+    ("module", "written", "read"),
+    [
+        (v1, "success", "SUCCESS"),
+        (v1, " Partial_Success\n", "PARTIAL_SUCCESS"),
+        (v1, "queued", "queued"),
+        (v1, "succe ss", "succe ss"),
+        (v2, "completed", "SUCCESS"),
+        (v2, " Failed ", "ERROR"),
+        (v2, "running", "PENDING"),
+        (v2, "success", "v2 success"),
+        (v2, "queued", "queued"),
+    ],
+)
+def test_a_status_is_read_in_any_spelling(module: Any, written: str, read: str) -> None:
+    """Letter case and blanks around it say nothing; a status that is unknown stays as it is, and unfinished."""
+    job = encode({"id": "j", "status": written, "result": {"type": "a"}, "file_input": "f"})
+    page = encode({"items": [json.loads(job)]})
+    for view in (module.read_job(job), *module.read_jobs_page(page).jobs, *module.read_jobs_by_id(page, {"j"}).jobs):
+        assert (view.status, view.finished) == (read, read in ("SUCCESS", "PARTIAL_SUCCESS", "ERROR"))
+        assert (view.answer is not None) == (module is v2 and read == "SUCCESS")
+
+
 def test_a_lone_surrogate_is_read() -> None:
     """JSON can spell it, and servers send it: in a text that decides, too."""
     item = {"file_id": "f", "result": {"type": SURROGATE, "confidence": 0.5, "reasoning": SURROGATE}}

@@ -185,7 +185,7 @@ def test_statuses_are_read_as_ours(theirs: str, ours: str) -> None:
     assert read(theirs).status == ours
 
 
-@pytest.mark.parametrize("word", ["SUCCESS", "PARTIAL_SUCCESS", "ERROR", "completed", ""])
+@pytest.mark.parametrize("word", ["SUCCESS", "PARTIAL_SUCCESS", "ERROR", "success", "DONE", ""])
 def test_words_that_v2_does_not_have_finish_nothing(word: str) -> None:
     """A job whose word means nothing on v2 isn't finished, although v1 may know it."""
     view = read(word, result=RESULT)

@@ -24,7 +24,7 @@ from classify_batch.limits import Gate
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import Job, JobPage, JobView
 from classify_batch.protocol.sanitize import printable_line
-from classify_batch.vocabulary import JobStatus
+from classify_batch.vocabulary import KNOWN_STATUSES, JobStatus
 
 PAGE_SIZE = 100
 PAGE_SIZE_MIN = 10
@@ -40,6 +40,8 @@ LIST_FAILURES_MAX = 4
 """After so many failures in a row, jobs are polled one by one for a while: those polls show whether the API is down.
 Retrying the list instead would leave every job unpolled meanwhile. Where one answer of ten is bad, two in a row come
 often, and each time all jobs would be polled by their IDs for seconds: 2.5 polls a job instead of 0.9."""
+
+UNKNOWN_STATUSES_MAX = 10
 
 
 class Poller:
@@ -61,6 +63,7 @@ class Poller:
         self._changed = anyio.Event()
         self._rates_have_changed = False
         self._reported: deque[JobView] = deque()
+        self._unknown_statuses = set[str]()
 
     @property
     def jobs_in_flight(self) -> int:
@@ -139,6 +142,7 @@ class Poller:
             unseen -= shown[-1]
             now_s = anyio.current_time()
             for view in page.jobs:
+                self._warn_of_unknown_status(view)
                 if view.finished or self._is_overdue(view.job_id, now_s):
                     await self._handle_view(view, finished)
         self._first_token = token_to_begin_with(tokens, shown, len(expected))
@@ -224,6 +228,7 @@ class Poller:
         if watched is None:
             return
         compare_server_clocks(self._context, watched.job.attempt.server_s, view)
+        self._warn_of_unknown_status(view)
         if view.finished:
             job, duration_s = self._take_finished(view)
             message = None if view.error_message is None else printable_line(view.error_message)
@@ -232,7 +237,19 @@ class Poller:
             self._slots.release()
             await finished.send(replace(job, finished=view))
         elif is_overdue(watched, anyio.current_time(), self._limits.job_timeout_s):
-            await self._give_up_job(view.job_id, finished)
+            unknown = "" if view.status in KNOWN_STATUSES else view.status
+            await self._give_up_job(view.job_id, finished, unknown)
+
+    def _warn_of_unknown_status(self, view: JobView) -> None:
+        """Once for each status, and not for any number of them: its job is waited for like one in flight."""
+        if view.status in KNOWN_STATUSES or view.status in self._unknown_statuses:
+            return
+        if len(self._unknown_statuses) < UNKNOWN_STATUSES_MAX:
+            self._unknown_statuses.add(view.status)
+            self._context.notify_warning(
+                f"job {printable_line(view.job_id)} has the status {printable_line(view.status)!r}, which is unknown: "
+                "it is taken for not finished"
+            )
 
     def _is_overdue(self, job_id: str, now_s: float) -> bool:
         watched = self._schedule.jobs.get(job_id)
@@ -244,9 +261,9 @@ class Poller:
             return self._schedule.remove_unfinished(view.job_id), None
         return self._schedule.remove_finished(view.job_id, anyio.current_time())
 
-    async def _give_up_job(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
+    async def _give_up_job(self, job_id: str, finished: ObjectSendStream[Job], unknown_status: str = "") -> None:
         """Sends a job on without a view, since none has shown its end: it is overdue, or missing for good."""
-        job = self._schedule.remove_unfinished(job_id)
+        job = replace(self._schedule.remove_unfinished(job_id), unknown_status=unknown_status)
         self._slots.release()
         await finished.send(job)
 

@@ -50,4 +50,6 @@ class SingleCallsV1(SingleCalls[v1.Job]):
                 raise
             # The status of a refusal doesn't say why: 400 is a bad token as well as a job that isn't finished.
             status = (await self._get_job_answer(job_id)).answer.status
-            raise error if status in FINISHED_STATUSES else unfinished_job_error(job_id, status, str(error)) from None
+            if v1.known_status(status) in FINISHED_STATUSES:
+                raise
+            raise unfinished_job_error(job_id, status, str(error)) from None

@@ -109,7 +109,7 @@ class SingleCallsV2(SingleCalls[v2.Job]):
                 raise
             job = await self._get_job_answer(job_id)
             # One attempt that was refused did nothing; of several, an earlier one may have cancelled the job.
-            if len(failures) > 1 and job.answer.status == JobStatus.CANCELLED:
+            if len(failures) > 1 and v2.translate_status(job.answer.status) == JobStatus.CANCELLED:
                 return job.body
             raise
 
