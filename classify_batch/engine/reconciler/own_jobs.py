@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from classify_batch.errors import ApiError, Verdict
+from classify_batch.file_keys import file_key
 from classify_batch.limits.retry import retry_transient
 from classify_batch.model import JobView
 from classify_batch.ports import Api, Journal
@@ -35,6 +36,7 @@ class OwnJobs:
         self._settle_s = settle_s
         self._compare_clocks = compare_clocks
         self._latest: dict[str, float | None] = {}
+        self._ids: dict[str, str] = {}
         self._known_since_s: dict[str, float] = {}
         self._deleted: set[str] = set()
         self._shown: set[str] = set()
@@ -46,15 +48,16 @@ class OwnJobs:
         self._shown.clear()
         if not self._api.idempotent:
             self._latest = dict(await self._journal.latest_jobs())
+            self._ids = {file_key(job_id): job_id for job_id in self._latest}
             self._known_since_s = {job_id: self._known_since_s.get(job_id, now_s) for job_id in self._latest}
             self._deleted.intersection_update(self._latest)
 
     def record_listed(self, views: Iterable[JobView]) -> None:
         """Jobs that the list shows."""
         for view in views:
-            if view.job_id in self._latest:
-                self._shown.add(view.job_id)
-                self._compare_clocks(self._latest[view.job_id], view)
+            if (job_id := self._ids.get(file_key(view.job_id))) is not None:
+                self._shown.add(job_id)
+                self._compare_clocks(self._latest[job_id], view)
 
     async def find_job_not_shown(self) -> str | None:
         """The run's latest job that the list must have shown and did not, though it is there. None: the list shows what

@@ -116,3 +116,12 @@ async def test_every_own_job_that_is_listed_shows_the_lists_clock() -> None:
     world = World("a", "b")
     await world.read_list(0.0, "b", "stranger", "a")
     assert world.compared == [(1001.0, "b"), (1000.0, "a")]
+
+
+async def test_an_own_job_may_be_listed_in_another_spelling() -> None:
+    """A UUID in lower case is the one that was answered in upper case."""
+    name = "0A6B7C1E-3D2F-4A5B-8C9D-0E1F2A3B4C5D"
+    world = World(name)
+    await world.read_list(0.0)
+    assert await world.read_list(SETTLE_S, name.lower()) is None
+    assert world.api.asked == []
