@@ -44,7 +44,7 @@ def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_ru
       classify-batch cancel runs/today
     """
     from classify_batch.cli.resume_command import resume_command_for
-    from classify_batch.cli.running import print_result, run_until_stopped
+    from classify_batch.cli.running import files_of, print_result, run_until_stopped
     from classify_batch.operations.cancel import cancel_run
     from classify_batch.settings import Settings
     from classify_batch.store import place_of
@@ -62,7 +62,7 @@ def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_ru
         )
 
     verbosity = take_verbosity(options)
-    result = run_until_stopped(carry_out, directory, verbosity)
+    result = run_until_stopped(carry_out, directory, verbosity, files_of(None, config))
     command = resume_command_for(directory, settings, config, trusted=trust_run_dir)
     return print_result(result, command, as_json=as_json, with_summary=not verbosity.outputs.logs_on_stderr)
 

@@ -4,12 +4,14 @@ sent, and imported only where it was asked for."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from classify_batch.errors import ClassifyBatchError, UsageError
+from classify_batch.operations.folder_request import protected_paths
+from classify_batch.operations.own_files import is_file_of_run
 
 if TYPE_CHECKING:
     from classify_batch.engine.progress import Progress
@@ -36,15 +38,21 @@ class RunOutputs(NamedTuple):
         """Whether stderr has the log in place of progress, warnings and summary."""
         return self.log_format is not None and self.log_file is None
 
-    def refuse_bad_targets(self) -> None:
-        """Raises UsageError for a file that can't be written."""
+    def refuse_bad_targets(self, run_dir: Path, read: Sequence[Path] = ()) -> None:
+        """Raises UsageError for a file that can't be written, or that is there for something else.
+
+        `read`: the files that the command reads.
+        """
+        taken = [*read, *protected_paths(None)]
         for path in (self.log_file, self.metrics_file, self.summary_file):
             if path is not None:
                 try:
                     _refuse_bad_target(path, is_replaced=path is not self.log_file)
+                    _refuse_taken_target(path, run_dir, taken)
                 except OSError as error:  # the name is too long, or the folder may not be read
                     reason = error.strerror or str(error)
                     raise UsageError(f"{path} can't be written: {reason}", hint="name another file") from None
+                taken.append(path)
 
 
 def _refuse_bad_target(path: Path, *, is_replaced: bool) -> None:
@@ -58,6 +66,16 @@ def _refuse_bad_target(path: Path, *, is_replaced: bool) -> None:
         raise UsageError(f"{path} can't be written", hint="change its permissions, or name another file")
     if is_replaced:
         beside(path).exists()  # raises where this name, which is longer, can't be
+
+
+def _refuse_taken_target(path: Path, run_dir: Path, taken: Iterable[Path]) -> None:
+    """Nothing is written over a run's own files, nor over what the command reads or writes besides."""
+    if is_file_of_run(path, run_dir):
+        raise UsageError(f"{path} is a file of the run itself", hint="name another file")
+    if path.exists() and not path.is_file():
+        return  # a device, or a pipe: what goes there stands beside other words
+    if any(path.resolve() == each.resolve() for each in taken):
+        raise UsageError(f"{path} is a file that this command reads, or writes besides", hint="name another file")
 
 
 class OutputFiles:
@@ -99,12 +117,14 @@ class OutputFiles:
 
 
 @contextmanager
-def writing_outputs(outputs: RunOutputs, run_dir: Path, *, verbose: bool, quiet: bool) -> Iterator[OutputFiles | None]:
-    """Writes the log inside the block, and at an error of it what else was asked for."""
+def writing_outputs(
+    outputs: RunOutputs, run_dir: Path, read: Sequence[Path], *, verbose: bool, quiet: bool
+) -> Iterator[OutputFiles | None]:
+    """Writes the log inside the block, and at an error of it what else was asked for. `read`: files that are read."""
     if outputs == RunOutputs():
         yield None
         return
-    outputs.refuse_bad_targets()
+    outputs.refuse_bad_targets(run_dir, read)
     files = OutputFiles(outputs, run_dir)
     with _log_to_outputs(outputs, verbose=verbose, quiet=quiet):
         try:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from pathlib import Path
 
 import anyio
@@ -20,7 +21,7 @@ from classify_batch.cli.run_outputs import writing_outputs
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.engine.submit_only import COLLECT_LATER
 from classify_batch.errors import ExitStatus
-from classify_batch.inputs.open import SourceSpec
+from classify_batch.inputs.open import STDIN, SeveralSources, SourceSpec
 from classify_batch.inputs.reading import Reading
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run_request import Executor, RunRequest
@@ -84,7 +85,7 @@ def run_to_end(
         shown = replace(request, on_progress=display.on_progress, observers=display.observers)
         return await carry_out(shown, shutdown)
 
-    result = run_until_stopped(carry_out_shown, run_dir, verbosity)
+    result = run_until_stopped(carry_out_shown, run_dir, verbosity, files_of(source, config))
     # An interrupted --submit-only has jobs left to create; a plain `resume` would collect first.
     cut_short = submit_only and result.hint != COLLECT_LATER
     return print_result(
@@ -99,12 +100,13 @@ def run_until_stopped(
     carry_out: Callable[[Display, Shutdown], Awaitable[RunResult]],
     run_dir: Path,
     verbosity: Verbosity = DEFAULT_VERBOSITY,
+    read: Sequence[Path] = (),
 ) -> RunResult:
-    """Shows the progress of what is carried out; the first signal asks it to stop."""
+    """Shows the progress of what is carried out; the first signal asks it to stop. `read`: the files that it reads."""
     how = verbosity.outputs
     try:
         with (
-            writing_outputs(how, run_dir, verbose=verbosity.verbose, quiet=verbosity.quiet) as files,
+            writing_outputs(how, run_dir, read, verbose=verbosity.verbose, quiet=verbosity.quiet) as files,
             showing_run(verbosity) as display,
         ):
             if files is None:
@@ -115,6 +117,12 @@ def run_until_stopped(
             return result
     finally:
         signals.on_first_signal(lambda _name: None)  # the run has ended: a signal must not cut its summary off
+
+
+def files_of(source: SourceSpec | None, config: Path | None) -> list[Path]:
+    """The files that a command names, and reads."""
+    specs = source.specs if isinstance(source, SeveralSources) else (source,)
+    return [Path(each) for each in (*specs, config) if isinstance(each, str | PathLike) and each != STDIN]
 
 
 async def _stop_on_signal(carry_out: Callable[[Shutdown], Awaitable[RunResult]]) -> RunResult:

@@ -162,7 +162,49 @@ def test_a_summary_is_written_into_a_file_that_can_not_be_replaced(workplace: Pa
     assert (folder / "termination-log").stat().st_ino == inode
 
 
-@pytest.mark.parametrize("option", ["--log-file", "--metrics-file", "--summary-file"])
+OPTIONS = ("--log-file", "--metrics-file", "--summary-file")
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_no_output_is_written_over_a_file_of_the_run(workplace: Path, option: str) -> None:
+    """Status 2, also by way of a link and before the run has begun; the run stays as it was."""
+    (workplace / "run").mkdir()
+    done = command(*RUN, option, "run/journal.jsonl", folder=workplace, status=2)
+    assert "run/journal.jsonl is a file of the run itself" in done.stderr
+    assert not list((workplace / "run").iterdir())
+    command(*RUN, "--submit-only", folder=workplace, status=75)
+    (workplace / "link").symlink_to("run/results.jsonl")
+    names = [path.name for path in (workplace / "run").iterdir() if path.is_file()]
+    assert {"run.json", "results.jsonl", "manifest.json", "lock", "events.jsonl"} <= set(names)
+    for target in (*(f"run/{name}" for name in names), "run/failures.1.jsonl", "link"):
+        done = command("resume", "run", option, target, folder=workplace, status=2)
+        assert f"{target} is a file of the run itself" in done.stderr
+        assert "hint:" in done.stderr
+    command("resume", "run", folder=workplace, status=0)
+    command("verify", "run", folder=workplace, status=0)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_no_output_is_written_over_what_the_command_reads(workplace: Path, option: str) -> None:
+    """Neither over the config, nor an input, nor the file of the key: each stays as it was."""
+    (workplace / "key").write_text(KEY)
+    (workplace / "more.txt").write_text("file-x\n")
+    before = {path.name: path.read_bytes() for path in workplace.iterdir()}
+    variables = {"LLAMA_CLOUD_API_KEY_FILE": str(workplace / "key")}
+    for target in ("my.toml", "ids.txt", "./more.txt", "key"):
+        done = command(*RUN, "--input", "more.txt", option, target, folder=workplace, environ=variables, status=2)
+        assert f"{Path(target)} is a file that this command reads" in done.stderr
+    assert {path.name: path.read_bytes() for path in workplace.iterdir()} == before
+
+
+def test_two_outputs_want_two_files(workplace: Path) -> None:
+    """The summary would replace the metrics; on a device both may stand."""
+    done = command(*RUN, "--metrics-file", "out", "--summary-file", "./out", folder=workplace, status=2)
+    assert "out is a file that this command reads, or writes besides" in done.stderr
+    command(*RUN, "--log-file", "/dev/null", "--summary-file", "/dev/null", folder=workplace, status=0)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
 def test_a_target_that_can_not_be_is_refused_before_anything_is_sent(workplace: Path, option: str) -> None:
     """A folder, or a file in no folder: status 2, and no run directory."""
     for target in (".", "nowhere/file"):

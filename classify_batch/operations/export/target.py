@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from os import PathLike
@@ -15,14 +14,12 @@ from classify_batch.errors import UsageError
 from classify_batch.object_store.connect import connect_to_bucket
 from classify_batch.object_store.url import ObjectUrl, is_object_url, parse_object_url, refuse_other_url
 from classify_batch.object_store.write import write_object
+from classify_batch.operations.own_files import is_file_of_run
 from classify_batch.store.atomic_file import replace_file
-from classify_batch.vocabulary import PATHS_JSONL, PLAN_JSONL, RUN_JSON, SANDBOX, Log
 
 JSONL, CSV, PARQUET, ARROW, FEATHER = SUFFIXES = (".jsonl", ".csv", ".parquet", ".arrow", ".feather")
 """The suffixes of a target, which decide its format; Feather is another name for an Arrow file."""
 TEXT_SUFFIXES = (JSONL, CSV)
-
-_EARLIER_FAILURES = re.compile(r"failures\.\d+\.jsonl")
 
 
 class Target(Protocol):
@@ -111,14 +108,7 @@ def refuse_bad_target(target: Path) -> None:
                 f"{target} can't be written: {target.parent} is read-only, or not this user's",
                 hint="name another target, or make the directory writable",
             )
-        if _belongs_to_run(target.parent.resolve() / target.name):
+        if is_file_of_run(target):
             raise UsageError(f"{target} is a file of the run itself", hint="name another target")
     except OSError as error:  # the name is too long, or the directory may not be read
         raise UsageError(f"{target}: {error.strerror or error}", hint="name another target") from None
-
-
-def _belongs_to_run(path: Path) -> bool:
-    name = path.name.casefold()  # some file systems ignore case
-    if name in (PLAN_JSONL, PATHS_JSONL, *Log) or _EARLIER_FAILURES.fullmatch(name):
-        return (path.parent / RUN_JSON).exists()
-    return any(folder.name == SANDBOX and (folder.parent / RUN_JSON).exists() for folder in path.parents)
