@@ -18,7 +18,7 @@ from classify_batch.streams.spill import Limits
 settings.register_profile("patient", deadline=None)  # how long an example takes on a busy machine is no fault
 settings.load_profile("patient")
 
-INTEGRATION = frozenset({"crash", "explorer", "old_runs", "sandbox", "independent_server"})
+INTEGRATION = frozenset({"changed_answers", "crash", "explorer", "old_runs", "sandbox", "independent_server"})
 """Folders whose tests simulate whole runs, kill processes or start servers: for scripts/integration. So are tests that
 are marked as driven by the vendor's SDK, or as slow. All others are for scripts/test."""
 

@@ -1,0 +1,84 @@
+"""What stands between a run and the sandbox: it changes answers, and loses one."""
+
+from __future__ import annotations
+
+import json
+
+import httpx
+
+from classify_batch.protocol import v1, v2
+from classify_batch.protocol.file_bodies import FILES_PATH
+from tests.changed_answers.changer import LOST_CREATE, Changer
+from tests.changed_answers.changes import EMPTY_PAGE, Given, Unreadable
+from tests.support.simulated_run import Lab, is_create
+
+REQUESTS_MAX = 4_000
+
+
+class TooManyRequestsError(AssertionError):
+    """The run asks without end."""
+
+
+class ChangingServer:
+    """Changes what a laboratory's sandbox answers, from the first request on; and the answer to one create never
+    comes.
+
+    Attributes:
+        given: what the sandbox answered.
+    """
+
+    def __init__(self, lab: Lab, changer: Changer | None = None) -> None:
+        self._lab, self._changer = lab, changer
+        self._creates = self._requests = 0
+        self.given: list[Given] = []
+        lab.wire.before, lab.wire.after = self._before, self._after
+
+    def stop_changing(self) -> None:
+        """From now on all answers are the sandbox's."""
+        self._changer = None
+
+    async def _before(self, request: httpx.Request) -> httpx.Response | None:
+        self._requests += 1
+        if self._requests > REQUESTS_MAX:
+            raise TooManyRequestsError(f"more than {REQUESTS_MAX} requests")
+        if request.url.params.get("page_token") != EMPTY_PAGE:
+            return None
+        first_page = httpx.Request("GET", request.url.copy_remove_param("page_token"), headers=request.headers)
+        return await httpx.ASGITransport(self._lab.app).handle_async_request(first_page)
+
+    async def _after(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if not response.is_success:
+            return response
+        given = read_answer(request, json.loads(await response.aread()))
+        self.given.append(given)
+        body = given.body if self._changer is None else self._changer.change(given)
+        if given.call == "create":
+            self._creates += 1
+            if self._creates == LOST_CREATE:
+                raise httpx.ReadError("lost")
+        if body is given.body:
+            return response
+        text = body.text if isinstance(body, Unreadable) else json.dumps(body)
+        return httpx.Response(response.status_code, headers={"Content-Type": "application/json"}, text=text)
+
+
+def read_answer(request: httpx.Request, body: dict[str, object]) -> Given:
+    call = call_of(request)
+    owner: object = None
+    if call in {"create", "get"}:
+        owner = body["id"]
+    elif call == "results":
+        owner = request.url.path.split("/")[-2]
+    return Given(call, request.url, None if owner is None else str(owner), body)
+
+
+def call_of(request: httpx.Request) -> str:
+    """Which call a request is."""
+    path = request.url.path
+    if is_create(request):
+        return "create"
+    if path.startswith(FILES_PATH):
+        return "files"
+    if path in {v1.JOBS_PATH, v2.JOBS_PATH}:
+        return "list"
+    return "results" if path.endswith("/results") else "get"
