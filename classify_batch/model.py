@@ -270,12 +270,19 @@ class Answers:
     Attributes:
         withheld: why there may be more that the API doesn't hand out; empty where everything came. What is missing then
             was perhaps paid, and is not asked for again.
+        may_come: whether what is withheld may come by waiting.
         billed: credits that the API said were billed.
     """
 
     items: tuple[Answer, ...]
     withheld: str = ""
     billed: float | None = None
+    may_come: bool = False
+
+    @property
+    def withheld_for_good(self) -> bool:
+        """Whether waiting brings no more."""
+        return bool(self.withheld) and not self.may_come
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class Collector:
         else:
             answers = await self._read_results(view, job.attempt.api_ids)
             # What the API withholds doesn't come by waiting.
-            if answers.withheld or not has_missing_answers(answers, job.attempt):
+            if answers.withheld_for_good or not has_missing_answers(answers, job.attempt):
                 self._settle_answered_job(job, view, answers)
             else:
                 await self._collect_later(job, tasks)
@@ -137,13 +137,13 @@ class Collector:
             await anyio.sleep(min(wait_s, remaining_s))
             answers = await self._read_results(view, attempt.api_ids)
             # A reading that began at `final_s` or later shows all that will come.
-            if wait_s >= remaining_s or answers.withheld or not has_missing_answers(answers, attempt):
+            if wait_s >= remaining_s or answers.withheld_for_good or not has_missing_answers(answers, attempt):
                 return answers
 
     async def _may_get_more_answers(self, job: Job, view: JobView, answers: Answers) -> bool:
         """Whether files have no answer since the job is in flight after all: a lagging or hasty replica may show an end
         and take it back, and what is sent again then is paid again."""
-        if answers.withheld or not has_missing_answers(answers, job.attempt):
+        if answers.withheld_for_good or not has_missing_answers(answers, job.attempt):
             return False
         return await self._is_in_flight(view)
 

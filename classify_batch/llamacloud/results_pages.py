@@ -29,11 +29,13 @@ class AllResults(Generic[Item]):
 
     Attributes:
         incomplete: why there may be more; empty where everything came.
+        short: whether that is only because the API says so, by its total: then the rest may come later.
         next_page_token: of the page that was not read; None where everything came.
     """
 
     items: list[Item]
     incomplete: str = ""
+    short: bool = False
     next_page_token: str | None = None
 
 
@@ -56,8 +58,10 @@ async def read_all_pages(
     seen = set(map(identify, items))
     stale = 0
     for _ in range(RESULTS_PAGES_MAX):
-        if is_enough(fresh) or not page.next_page_token:
+        if is_enough(fresh):
             return AllResults(items)
+        if not page.next_page_token:
+            return end_results(items, len(seen), page.total_size)
         if stale == STALE_PAGES_MAX:
             # A token may be left over when everything came: `total_size` says so. Not earlier: it may be the count of
             # one page, and a page may come twice.
@@ -70,9 +74,17 @@ async def read_all_pages(
             if error.verdict is not Verdict.REFUSED:
                 raise
             reason = f"the API gave out a page token and refuses to take it back ({error})"
-            return AllResults(items, reason, page.next_page_token)
+            return AllResults(items, reason, next_page_token=page.next_page_token)
         fresh = [item for item in page.items if identify(item) not in seen]
         seen.update(map(identify, fresh))
         items += fresh
         stale = 0 if fresh else stale + 1
-    return AllResults(items, "the API answers pages of results without end", page.next_page_token)
+    return AllResults(items, "the API answers pages of results without end", next_page_token=page.next_page_token)
+
+
+def end_results(items: list[Item], different: int, total_size: int | None) -> AllResults[Item]:
+    """Results whose last page was read. A token may have been lost, so the total counts: what it has more was perhaps
+    paid. `different`: how many of the results are not given twice."""
+    if total_size is None or different >= total_size:
+        return AllResults(items)
+    return AllResults(items, f"the API says that there are more results than the {different} that it gave", short=True)

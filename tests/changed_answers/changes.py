@@ -171,6 +171,10 @@ def with_items(change: Callable[[list[Any]], list[Any]]) -> BodyChange:
     return change_items
 
 
+def none_in_total(given: Given, _: Memory) -> object:
+    return given.body | {"items": [], "total_size": 0} if given.body.get("items") else given.body
+
+
 def empty_page_first(given: Given, _: Memory) -> object:
     if has_token(given) or not given.body.get("items"):
         return given.body
@@ -220,6 +224,7 @@ BODY_CHANGES: Mapping[str, BodyChange] = {
     "first item dropped": with_items(lambda items: items[1:]),
     "last item dropped": with_items(lambda items: items[:-1]),
     "no items": with_items(lambda _: []),
+    "no items, and none in total": none_in_total,
     "empty page first": empty_page_first,
     "each page twice": page_twice,
     "total of the page": total_of_page,

@@ -24,11 +24,6 @@ _OTHER_CONFIGURATION = tuple(
 
 KNOWN: Mapping[str, tuple[str, ...]] = {
     "a list that shows all jobs with another configuration hides the lost one": _OTHER_CONFIGURATION,
-    "results that end before their total are taken for all": tuple(
-        f"v1/results/next_page_token/{change}/{scope}"
-        for change in ("removed", "null", "empty")
-        for scope in ("always", "one job", "lost job")
-    ),
     "an empty file ID, or one in blanks, is taken for another file's": (
         "v1/results/items[].file_id/empty/lost job",
         "v1/results/items[].file_id/blanks/lost job",

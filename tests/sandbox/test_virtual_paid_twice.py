@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import math
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -18,7 +19,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus
 from classify_batch.vocabulary import Log
 from tests.support.loop_clock import LoopClock
-from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory
+from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory, retried_well
 
 pytestmark = pytest.mark.anyio
 
@@ -710,3 +711,38 @@ async def test_a_poisoned_file_uses_up_no_attempt_of_its_neighbours() -> None:
             failed = set(lab.codes()) - {"file-5"}
             assert "file-5" in lab.codes()
             assert all(alone[file_id] >= 3 for file_id in failed)
+
+
+# --- Results that are fewer than their total --------------------------------------------------------------------------
+
+
+def _cut_results(lab: Lab, until_s: float) -> None:
+    """Until then, the results of each job are its first page, without a token for the next one."""
+
+    async def cut(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if not request.url.path.endswith("/results") or anyio.current_time() >= until_s:
+            return response
+        return httpx.Response(response.status_code, json=response.json() | {"next_page_token": None})
+
+    lab.wire.after = cut
+
+
+async def test_files_behind_a_token_that_is_missing_are_not_sent_again() -> None:
+    """The total says that there are more results than came: they were perhaps paid, and a retry reads them."""
+    with laboratory(20, files_per_job=5, results_page_size=2) as lab:
+        _cut_results(lab, until_s=math.inf)
+        assert (await lab.run()).state == "complete"
+        assert await lab.judge() == {}
+        assert list(lab.codes().values()) == ["not_answered"] * 12
+        assert all("more results" in line["message"] for line in lab.lines(Log.FAILURES))
+        _cut_results(lab, until_s=0.0)
+        await retried_well(lab)
+        assert lab.accepted() == 4
+
+
+async def test_results_that_are_to_come_by_their_total_are_waited_for() -> None:
+    """Within `settle_s` after a job's end nothing is given up."""
+    with laboratory(20, files_per_job=5, results_page_size=2, job_duration_s=1.0, job_duration_sigma=0.0) as lab:
+        _cut_results(lab, until_s=5.0)
+        await ends_well(lab)
+        assert lab.codes() == {}

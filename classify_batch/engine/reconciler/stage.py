@@ -304,7 +304,7 @@ class Reconciler:
             return None
         named = [each.file_id for each in answers.items if each.file_id is not None]
         answered = [each.file_id for each in answers.items if each.file_id is not None and each.answered]
-        self._evidence.record_results(view.job_id, begun_s, named, answered, withheld=bool(answers.withheld))
+        self._evidence.record_results(view.job_id, begun_s, named, answered, withheld=answers.withheld_for_good)
         if self._evidence.concerns_an_attempt(view.job_id):  # others' answers may be many, and long
             self._answers[view.job_id] = answers
         return answers

@@ -60,7 +60,7 @@ class ApiV1(BatchApi):
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
         """The answers of all pages, as far as they can be had; the pages end early when all that was asked for came."""
         page = await self._read_results_page(job.job_id, None)
-        if not page.next_page_token:  # nearly always
+        if not page.next_page_token and len(page.items) >= (page.total_size or 0):  # nearly always
             return Answers(tuple(v1.answers_of(page.items)))
         missing = set(asked)
 
@@ -73,7 +73,7 @@ class ApiV1(BatchApi):
             return await retry_transient(partial(self._read_results_page, job.job_id, token), calls_max=PAGE_CALLS_MAX)
 
         found = await read_all_pages(page, read_page, lambda item: item.identity, is_enough)
-        return Answers(tuple(item.answer() for item in found.items), found.incomplete)
+        return Answers(tuple(item.answer() for item in found.items), found.incomplete, may_come=found.short)
 
     async def _read_results_page(self, job_id: str, token: str | None) -> ResultsPage[v1.AnyItem]:
         params = None if token is None else {"page_token": token}

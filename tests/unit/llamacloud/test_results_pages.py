@@ -49,3 +49,17 @@ async def test_a_token_that_is_left_over_ends_by_the_total(total: int | None) ->
     all_came = total in (2, 3)
     assert bool(found.incomplete) is not all_came
     assert found.next_page_token == (None if all_came else "2")
+
+
+@pytest.mark.parametrize("total", [3, 10**400])
+async def test_results_that_end_before_their_total_are_short(total: int) -> None:
+    """A token may be missing, and what is behind it was paid: the rest may come later."""
+    found = await Server([make_page("a", "1", total), make_page("b", None, total)]).read_all()
+    assert (found.items, found.short, found.next_page_token) == (["a", "b"], True, None)
+    assert found.incomplete
+
+
+@pytest.mark.parametrize("total", [None, -1, 0, 2])
+async def test_results_that_reach_their_total_are_whole(total: int | None) -> None:
+    """No total says nothing, and one that is too low isn't believed."""
+    assert await Server([make_page("a", "1", total), make_page("b", None, total)]).read_all() == AllResults(["a", "b"])
