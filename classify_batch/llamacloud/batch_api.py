@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-import httpx
-
 from classify_batch.file_keys import same_id
 from classify_batch.llamacloud.client import ApiClient, wrong_shape_error
 from classify_batch.llamacloud.file_client import find_project_of_file
@@ -48,7 +46,7 @@ class BatchApi:
         return self._client.secrets.hide_in_job(job)
 
     async def _list_jobs(self, read: Callable[[bytes], JobPage], params: QueryParams) -> JobPage:
-        headers = httpx.Headers()
+        headers: dict[str, str] = {}  # their names are in lower case
         page = await self._client.send_request(
             "list", "GET", self._jobs.jobs_path, read, params=params, got_headers=headers.update
         )

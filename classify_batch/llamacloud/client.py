@@ -148,7 +148,7 @@ class ApiClient:
         body: RequestModel | None = None,
         form: MultipartForm | None = None,
         about_to_send: Callable[[], Awaitable[None]] | None = None,
-        got_headers: Callable[[httpx.Headers], None] | None = None,
+        got_headers: Callable[[Mapping[str, str]], object] | None = None,
     ) -> Shape:
         """Sends one request, and gives what `read` makes of the body of a 2xx response.
 

@@ -34,6 +34,7 @@ def parse_http_date(words: str) -> float | None:
 
 
 def has_age(headers: Mapping[str, str]) -> bool:
-    """Whether a cache says that it kept the response for a while: `Age: 0` comes from one that asked the server."""
-    age = headers.get("Age", "").strip()
+    """Whether a cache says that it kept the response for a while: `Age: 0` comes from one that asked the server.
+    `headers`: by their names in lower case."""
+    age = headers.get("age", "").strip()
     return _SECONDS.fullmatch(age) is not None and float(age[:9]) > 0
