@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from classify_batch.errors import SettingsError
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile
-from classify_batch.settings.error_places import describe_place
+from classify_batch.settings.error_places import describe_place, explain_long_description
 from classify_batch.vocabulary import SANDBOX
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def find_misfits_with_version(settings: Settings) -> Iterator[_Misfit]:
         if len(rule.description) > description_max:
             yield _Misfit(
                 ("job", "rules", index, "description"),
-                f"{len(rule.description):,} characters, and {settings.api.version} of the API allows {description_max}",
+                explain_long_description(rule.description),
                 "say it in fewer words",
             )
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from classify_batch.capabilities import CAPABILITIES
 from classify_batch.errors import SettingsError
 from classify_batch.settings.config_file import ConfigFile, find_line_of_value
 from classify_batch.settings.environment import ENV_PREFIX, VENDOR_URL, given_variables
@@ -79,8 +80,7 @@ _PLAIN_WORDS |= {"tuple_type": "must be a list", "dict_type": "must be a table",
 def describe_error(fault: Any, model: type[BaseModel]) -> str:
     """The name, the fault, and the value, cut short: never one that may be a secret, as a key under any name may."""
     where, value = fault["loc"], fault["input"]
-    words = _PLAIN_WORDS.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
-    said = f"{'.'.join(map(str, where))}: {words}"
+    said = f"{'.'.join(map(str, where))}: {words_of_fault(fault)}"
     if fault["type"] == "extra_forbidden":
         said += suggest(str(where[-1]), names_beside(model, where))
     may_be_one = where[-1:] in (("base_url",), ("api_key_env",))  # where a key was put in the place of a name
@@ -89,6 +89,19 @@ def describe_error(fault: Any, model: type[BaseModel]) -> str:
         return said
     text = repr(value)
     return f"{said} (given: {text if len(text) <= 80 else text[:79] + '…'})"
+
+
+def words_of_fault(fault: Any) -> str:
+    """What is wrong with a value."""
+    if fault["type"] == "string_too_long" and fault["loc"][-1] == "description":
+        return explain_long_description(fault["input"])
+    return _PLAIN_WORDS.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
+
+
+def explain_long_description(description: str) -> str:
+    """Why a rule's description is too long, whatever version of the API is meant."""
+    allowed = ", ".join(f"{each.description_max:,} on {version}" for version, each in CAPABILITIES.items())
+    return f"{len(description):,} characters, and the API allows {allowed}"
 
 
 def names_beside(model: type[BaseModel], where: Sequence[str | int]) -> Iterable[str]:

@@ -8,6 +8,7 @@ import tomllib
 from pydantic import ValidationError
 
 from classify_batch.settings.config_file import CONFIG_FILE, ConfigFile
+from classify_batch.settings.error_places import words_of_fault
 from classify_batch.settings.job_spec import Rule
 from classify_batch.settings.settings import Settings
 from classify_batch.vocabulary import SANDBOX
@@ -81,5 +82,5 @@ def find_rule_error(kind: str, description: str) -> str | None:
         Rule(type=kind, description=description)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        return f"{'.'.join(map(str, fault['loc']))}: {str(fault['msg']).removeprefix('Value error, ')}"
+        return f"{'.'.join(map(str, fault['loc']))}: {words_of_fault(fault)}"
     return None

@@ -115,6 +115,14 @@ def test_v2_allows_shorter_descriptions() -> None:
     Settings(api={"version": "v2"}, job={"rules": [{**RULE, "description": "d" * 500}]})
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_a_description_that_is_too_long_is_told_once_for_all(version: str) -> None:
+    """Who shortens it to what one version allows must not hear of the other's bound then."""
+    words = r"2,001 characters, and the API allows 2,000 on v1, 500 on v2"
+    with pytest.raises(SettingsError, match=words):
+        Settings(api={"version": version}, job={"rules": [{**RULE, "description": "d" * 2001}]})
+
+
 def test_a_signing_secret_is_shown_and_stored_nowhere() -> None:
     """It is a secret like a header: masked in every repr and dump, and a stored run asks for the config again."""
     webhook = {"webhook_url": "https://hooks.test/in", "webhook_signing_secret": "s3cr3t-of-ours"}
