@@ -23,7 +23,11 @@ def open_plain_file(path: str, flags: int) -> int:
 
 
 def is_same_file(one: os.stat_result, other: os.stat_result) -> bool:
-    """Whether two looks were at the same file. Where a file system numbers a file anew at each look, its size and when
-    it was written tell. (When its entry was changed doesn't: a file that replaces another has that in common with it.)
+    """Whether two looks were at the same file. Where a file system numbers a file anew at each look, its size tells,
+    and when it and its entry were written: a copy that was given the file's own time has an entry of its own.
     """
-    return os.path.samestat(one, other) or (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)
+    return os.path.samestat(one, other) or _signs_of(one) == _signs_of(other)
+
+
+def _signs_of(look: os.stat_result) -> tuple[int, int, int]:
+    return look.st_size, look.st_mtime_ns, look.st_ctime_ns

@@ -18,6 +18,7 @@ from classify_batch.errors import InternalError, StoreError
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.group_commit import Committer, LogWriter
 from classify_batch.vocabulary import Log
+from tests.support.copies import copy_with_times
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
@@ -201,7 +202,12 @@ def _copy_over(path: Path) -> None:
     copy.rename(path)
 
 
-@pytest.mark.parametrize("take_away", [Path.unlink, _copy_over])
+def _copy_with_its_times(path: Path) -> None:
+    aside = path.rename(path.with_name("aside"))
+    copy_with_times(aside, path)
+
+
+@pytest.mark.parametrize("take_away", [Path.unlink, _copy_over, _copy_with_its_times])
 @pytest.mark.parametrize("log", [Log.RESULTS, Log.JOURNAL])
 async def test_a_log_without_its_name_is_written_no_more(
     tmp_path: Path, log: Log, take_away: Callable[[Path], None]
@@ -217,6 +223,16 @@ async def test_a_log_without_its_name_is_written_no_more(
         with pytest.raises(StoreError, match=f"{log} was moved, removed or replaced"):
             await store.commit()
     assert b"intent" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+async def test_a_log_whose_number_changes_is_still_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems number a file anew at each look: that is no other file."""
+    monkeypatch.setattr(os.path, "samestat", lambda _one, _other: False)
+    async with DiskStore(tmp_path) as store:
+        for line in (b"fact\n", b"intent\n"):
+            store.append(Log.JOURNAL, line)
+            await store.commit()
+    assert (tmp_path / "journal.jsonl").read_bytes() == b"fact\nintent\n"
 
 
 FILLS_UP = """
