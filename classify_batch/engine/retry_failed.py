@@ -212,7 +212,8 @@ class _RetryWriting:
                     for item in ended_items(entry, pasts, account):
                         past = pasts.pop((item.chunk, item.attempt))
                         if generation == self._snapshot.generation and item.failures is not None:
-                            failures = await segments.take_lines((item.counts or {}).get(OutcomeKind.FAILED, 0))
+                            key, count = AttemptKey(item.chunk, item.attempt), item.counts or {}
+                            failures = await segments.take_lines(key, count.get(OutcomeKind.FAILED, 0))
                             rechecks += await self._rechecks_of_attempt(past, failures)
                             if len(rechecks) >= PARTS_PER_BATCH:
                                 yield rechecks
@@ -263,7 +264,13 @@ class _Segments:
         self._lines: list[_FailureLine] = []
         self._next = 0
 
-    async def take_lines(self, count: int) -> list[_FailureLine]:
+    async def take_lines(self, key: AttemptKey, count: int) -> list[_FailureLine]:
+        """The next lines, which are those that the attempt `key` has left.
+
+        Raises:
+            DamagedError: they are another attempt's: somebody has sorted the file, say. Of which job its files are
+                searched for, and since when, would be wrong.
+        """
         taken: list[_FailureLine] = []
         while len(taken) < count:
             if self._next == len(self._lines):
@@ -273,6 +280,11 @@ class _Segments:
             some = self._lines[self._next : self._next + count - len(taken)]
             self._next += len(some)
             taken += some
+        for line in taken:
+            if (line.chunk, line.attempt) != key:
+                where = f"where attempt {key.attempt} of chunk {key.chunk} has left its failures"
+                words = f"{Log.FAILURES}: {shorten(line.file_id)} stands {where}: the lines were moved"
+                raise DamagedError(words, hint=DAMAGED_HINT)
         return taken
 
 

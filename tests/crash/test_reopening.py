@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from classify_batch.engine.shutdown import Stop
-from classify_batch.errors import ExitStatus, StoreError
+from classify_batch.errors import DamagedError, ExitStatus, StoreError
 from classify_batch.operations.verify import verify_store
 from classify_batch.sandbox.faults.job_endings import JobEnding
 from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
@@ -235,6 +235,24 @@ async def test_an_overdue_job_that_finished_meanwhile() -> None:
         assert lab.wire.count("POST") == 2
         assert anyio.current_time() - began_s < 60
         assert failures(lab, 1) == earlier
+
+
+async def test_failures_that_were_sorted_are_not_retried() -> None:
+    """Each line was written by an attempt, and its job is looked for by what the journal says of that one: where the
+    lines were moved nothing is sent, and nothing of the run is changed."""
+    with overdue(1000.0) as lab:
+        await ends_overdue(lab)
+        lines = failures(lab).splitlines(keepends=True)
+        moved = {Log.FAILURES: b"".join(lines[::-1])}
+        assert moved[Log.FAILURES] != failures(lab)
+        lab.store = MemoryStore(lab.store.files | moved)
+        journal = lab.store.files[Log.JOURNAL]
+        await anyio.sleep(1000)
+        wanted = pytest.RaisesExc(DamagedError, match="stands where attempt 1 of chunk .* the lines were moved")
+        with pytest.RaisesGroup(wanted):
+            await lab.run(retry_failed=True)
+        assert (lab.wire.count("POST"), failures(lab)) == (2, moved[Log.FAILURES])
+        assert lab.store.files[Log.JOURNAL] == journal
 
 
 @pytest.mark.parametrize("status", [JobStatus.ERROR, JobStatus.CANCELLED])
