@@ -221,8 +221,8 @@ async def refuse_other_file_ids(run: RunFile, store: RunStore, directory: Path |
         raise RunDirectoryError(
             f"{store.where} holds a run of other documents: {difference.new:,} in the folder are new or changed"
             f"{format_examples(new)}, {difference.gone:,} of its plan are changed or gone{format_examples(gone)}",
-            hint=f"`{again}` goes on with the documents as they were planned; a new run directory with "
-            f"`--reuse {store.where}` takes the folder as it is now, and pays for what is new only",
+            hint=f"`{again}` goes on with the documents as they were planned; once it is complete, a new run directory "
+            f"with `--reuse {store.where}` takes the folder as it is now, and pays for what is new only",
         )
     if difference:
         raise RunDirectoryError(

@@ -118,6 +118,7 @@ def test_a_changed_folder_is_another_input(place: Path, server: str) -> None:
     (place / "inbox" / "c.md").unlink()
     said = command(*run_words(), folder=place, status=2).stderr
     assert "1 in the folder are new or changed (new.txt), 1 of its plan are changed or gone (c.md)" in said
+    assert "once it is complete, a new run directory with `--reuse" in said  # before, its jobs would be paid again
     assert said.count("of the folder, skipped: 1 hidden") == 1
     assert "--reuse" in said
     (place / "inbox" / "c.md").write_text(text)

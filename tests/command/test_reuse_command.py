@@ -275,6 +275,23 @@ def test_failed_files_are_sent_again(place: Place, tmp_path: Path) -> None:
     place.done("verify", "runs/second")
 
 
+def test_what_an_earlier_run_has_in_flight_is_told_before_it_is_paid_again(tmp_path: Path) -> None:
+    """A run that was left with its jobs in flight has no answers to reuse: the command that plans to send its files
+    again says so, and how to pay them once."""
+    with sandbox("--job-duration-s", "2", "--job-duration-sigma", "0") as base_url:
+        place = Place(tmp_path, base_url)
+        again = ("--reuse", "runs/monday")
+        place.done(*place.words("monday", MONDAY, "--submit-only"), status=75)
+        said = place.done(*place.words("planned", MONDAY, *again, command="plan")).stderr
+        assert "runs/monday has 3 jobs, or creates that may have made one, whose answers it hasn't collected" in said
+        assert "let it go on first: `classify-batch resume runs/monday`" in said
+
+        place.done("resume", "runs/monday")
+        said = place.night("tuesday", MONDAY, *again)
+        assert "hasn't collected" not in said
+        assert asked(base_url)["files_billed"] == len(MONDAY)
+
+
 def test_a_run_of_other_rules_is_not_reused(place: Place, server: str) -> None:
     """A run under other rules is named with what differs, and nothing of it is reused."""
     place.configure(server, OTHER_RULES)

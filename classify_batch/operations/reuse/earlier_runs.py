@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from os import PathLike
 from pathlib import PurePosixPath
 from typing import TypeAlias
@@ -16,7 +16,9 @@ from classify_batch.operations.reuse.earlier_outcomes import EarlierRun
 from classify_batch.ports import RunPlace
 from classify_batch.run_records import RunIdentity
 from classify_batch.rundir.identity import differing_for_answers
+from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.rundir.run_json import read_run_file
+from classify_batch.shell_words import command_of
 from classify_batch.store import Location, open_store, place_of
 from classify_batch.vocabulary import RUN_JSON
 
@@ -38,7 +40,8 @@ def refuse_no_runs(reuse: object) -> None:
 
 
 async def find_earlier_runs(reuse: Reuse, new_run: Location, identity: RunIdentity) -> list[EarlierRun]:
-    """The runs whose outcomes a run of this identity may reuse, the newest first. Logs a warning for each other run.
+    """The runs whose outcomes a run of this identity may reuse, the newest first. Logs a warning for each other
+    run, and for those that have jobs in flight.
 
     Raises:
         UsageError: a directory is neither a run nor a folder of runs.
@@ -52,8 +55,24 @@ async def find_earlier_runs(reuse: Reuse, new_run: Location, identity: RunIdenti
             names = ", ".join(part.name for part in differing)
             log.warning("%s is not reused: it differs in %s", place.where, names)
         elif run_file is not None:
-            found += [EarlierRun(part.store, part) for part in (await open_with_shards(place)).parts]
+            parts = (await open_with_shards(place)).parts
+            _warn_of_open_jobs(place, parts)
+            found += [EarlierRun(part.store, part) for part in parts]
     return sorted(found, key=lambda earlier: from_iso(earlier.run.run.created_at) or 0.0, reverse=True)
+
+
+def _warn_of_open_jobs(place: RunPlace, parts: Sequence[RunOnDisk]) -> None:
+    """A file that has no answer yet is sent, whatever the earlier run has out for it: only that run knows its job."""
+    snapshots = [part.snapshot for part in parts]
+    jobs = sum(len(each.open_attempts) for each in snapshots)
+    if jobs or any(each.pending_retries for each in snapshots):
+        log.warning(
+            "%s has %s jobs, or creates that may have made one, whose answers it hasn't collected: those of its files "
+            "that are in this input are sent, and paid, once more. To pay once, end this, and let it go on first: `%s`",
+            place.where,
+            f"{jobs:,}" if jobs else "some",
+            command_of("resume", place.where),
+        )
 
 
 def find_run_places(reuse: Reuse, new_run: RunPlace) -> list[RunPlace]:
