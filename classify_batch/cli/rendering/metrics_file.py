@@ -8,17 +8,15 @@ write to one folder, each to its own file.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
-from classify_batch.store.atomic_file import beside
+from classify_batch.cli.rendering.output_file import replace_output
 from classify_batch.vocabulary import OutcomeKind, RunState
 
 if TYPE_CHECKING:
@@ -80,15 +78,10 @@ class MetricsFile:
         self._replace_file(self._numbers)
 
     def _replace_file(self, numbers: Numbers) -> None:
-        temporary = beside(self._path)
+        words = format_metrics(numbers, self._run_dir, time.time())
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-                file.write(format_metrics(numbers, self._run_dir, time.time()))
-            temporary.replace(self._path)
+            replace_output(self._path, words.encode("utf-8", "replace"))
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
             if not self._failed:
                 log.warning("%s can't be written: %s; the run goes on without it", self._path, error.strerror or error)
             self._failed = True

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from classify_batch.store.atomic_file import beside
+from classify_batch.cli.rendering.output_file import overwrite_output, replace_output
 
 if TYPE_CHECKING:
     from classify_batch.errors import ClassifyBatchError
@@ -58,16 +57,12 @@ class SummaryFile:
         self._write_file({"state": "error", "exit_status": status, **words, "run_dir": self._run_dir})
 
     def _write_file(self, summary: dict[str, object]) -> None:
-        data, temporary = encode_summary(summary), beside(self._path)
+        data = encode_summary(summary)
         try:
             try:
-                temporary.write_bytes(data)
-                temporary.replace(self._path)
-            except OSError:  # a mounted file, or one in a folder where no other may be made
-                temporary.unlink(missing_ok=True)
-                descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(data)
+                replace_output(self._path, data)
+            except OSError:
+                overwrite_output(self._path, data)
         except OSError as error:
             log.warning("%s can't be written: %s", self._path, error.strerror or error)
 
