@@ -5,25 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-_OTHER_CONFIGURATION = tuple(
-    f"v1/{field}/{change}/always"
-    for prefix in ("list/items[].", "job/")
-    for field, changes in {
-        f"{prefix}rules[].type": ("text", "empty", "huge", "of another job"),
-        f"{prefix}rules[].description": ("text", "empty", "huge", "of another job"),
-        f"{prefix}parsing_configuration.lang": (
-            *("number", "text", "truth", "object", "list", "in a list", "empty", "huge"),
-        ),
-        f"{prefix}parsing_configuration.max_pages": (
-            *("number", "text", "truth", "object", "list", "in a list", "empty", "huge", "one less"),
-        ),
-        f"{prefix}mode": ("text", "empty", "huge"),
-    }.items()
-    for change in changes
-)
-
 KNOWN: Mapping[str, tuple[str, ...]] = {
-    "a list that shows all jobs with another configuration hides the lost one": _OTHER_CONFIGURATION,
     "an empty file ID, or one in blanks, is taken for another file's": (
         "v1/results/items[].file_id/empty/lost job",
         "v1/results/items[].file_id/blanks/lost job",

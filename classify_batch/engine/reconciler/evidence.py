@@ -8,7 +8,7 @@ The promise "nothing is paid twice" is decided here, by these rules:
 - *Which jobs can be an attempt's* (`is_possible`): no clock of ours is asked, nor a `Date` header. A job that the
   server made before `server_s - clock_spread_s`, by its own clock, is older than the intent, and so is a job that was
   seen before it. A job that the journal names belongs elsewhere. Otherwise a job is excluded only by a
-  field that contradicts our create call.
+  field that contradicts our create call; and not by one that contradicts it in our own jobs, too.
 - *A candidate stays one until it is decided*: by its results, read at least `settle_s` after its end was first seen,
   since results may lag. A failed job, which isn't paid, is decided when it is still failed `settle_s` later. It doesn't
   matter whether a later reading of the list leaves it out.

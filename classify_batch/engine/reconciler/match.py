@@ -7,7 +7,7 @@ candidate are the file IDs in its results, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -70,20 +70,23 @@ class ExpectedJob:
             {} if configuration is None else configuration.model_dump(mode="json", exclude_none=True),
         )
 
-    def agrees_with(self, view: JobView) -> bool:
-        """Whether nothing that a job shows contradicts what our creates say, however it is spelled. Rules are compared
-        as a set."""
+    def agrees_with(self, view: JobView, ignored: Collection[str] = ()) -> bool:
+        """Whether nothing that a job shows contradicts what our creates say, but for these fields."""
+        return all(field in ignored for field in self.contradictions(view))
+
+    def contradictions(self, view: JobView) -> Iterator[str]:
+        """The fields in which a job shows another value than our creates say, however it is spelled: `rules`, which are
+        compared as a set, `mode`, and each one of `parsing_configuration`."""
         # Identity first: jobs that are held share their rules with ours (`SharedValues`), and there may be a million.
         if view.rules and view.rules is not self.rules and plain_rules(view.rules) != plain_rules(self.rules):
-            return False
+            yield "rules"
         if view.mode is not None and plain(view.mode) != plain(self.mode):
-            return False
+            yield "mode"
         # Only what we set is compared: a server may fill in defaults for the rest.
-        theirs = view.parsing_configuration
-        return theirs is None or not any(
-            theirs.get(name) is not None and plain(theirs[name]) != plain(value)
-            for name, value in self.parsing_configuration.items()
-        )
+        theirs = view.parsing_configuration or {}
+        for name, value in self.parsing_configuration.items():
+            if theirs.get(name) is not None and plain(theirs[name]) != plain(value):
+                yield name
 
 
 class NewestFirst:

@@ -1,4 +1,5 @@
-"""The run's own jobs as witnesses of the job list: whether it is of now, and whether it has the clock of creates.
+"""The run's own jobs as witnesses of the job list: whether it is of now, has the clock of creates, and says what they
+said.
 
 A list proves that a job isn't there only where it shows the jobs that are known to be there. One that comes from a
 cache, from a replica that stands still, or of another user's jobs looks like any other, and lacks them.
@@ -23,18 +24,18 @@ class OwnJobs:
     """
 
     def __init__(
-        self, api: Api, journal: Journal, settle_s: float, compare_clocks: Callable[[float | None, JobView], None]
+        self, api: Api, journal: Journal, settle_s: float, compare: Callable[[float | None, JobView], None]
     ) -> None:
         """
         Args:
             settle_s: seconds within which the list shows a job that was made.
-            compare_clocks: gets each of them as the list shows it, with the server's time as it was known when its
+            compare: gets each of them as the list shows it, with the server's time as it was known when its
                 create was answered.
         """
         self._api = api
         self._journal = journal
         self._settle_s = settle_s
-        self._compare_clocks = compare_clocks
+        self._compare = compare
         self._latest: dict[str, float | None] = {}
         self._ids: dict[str, str] = {}
         self._known_since_s: dict[str, float] = {}
@@ -57,7 +58,7 @@ class OwnJobs:
         for view in views:
             if (job_id := self._ids.get(file_key(view.job_id))) is not None:
                 self._shown.add(job_id)
-                self._compare_clocks(self._latest[job_id], view)
+                self._compare(self._latest[job_id], view)
 
     async def find_job_not_shown(self) -> str | None:
         """The run's latest job that the list must have shown and did not, though it is there. None: the list shows what

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import anyio
 from anyio.abc import ObjectReceiveStream, ObjectSendStream
@@ -64,9 +63,7 @@ class Reconciler:
         self._limits = context.settings.limits
         self._evidence = evidence
         self._list = job_list
-        self._own_jobs = OwnJobs(
-            context.api, context.journal, self._limits.settle_s, partial(compare_server_clocks, context)
-        )
+        self._own_jobs = OwnJobs(context.api, context.journal, self._limits.settle_s, self._compare_own_job)
         self._project = project
         self._searched_to: int | None = None
         self._answers: dict[str, Answers] = {}
@@ -208,6 +205,10 @@ class Reconciler:
         for view in views:
             self._evidence.record_view(view, now_s)
         self._own_jobs.record_listed(views)
+
+    def _compare_own_job(self, server_s: float | None, view: JobView) -> None:
+        compare_server_clocks(self._context, server_s, view)
+        self._evidence.record_own_job(view)
 
     async def _look_up_in_journal(self) -> None:
         """A job that the journal names for another chunk is no candidate. The journal may have named one since it was

@@ -27,6 +27,8 @@ class UnsettledAttempts:
         self._digests: frozenset[int] = frozenset()
         self._reading_s = -math.inf
         self._clocks_disagree = False
+        self._shown_otherwise: frozenset[str] = frozenset()
+        self._seen_otherwise: frozenset[str] = frozenset()
 
     @property
     def clocks_disagree(self) -> bool:
@@ -35,16 +37,24 @@ class UnsettledAttempts:
 
     @clocks_disagree.setter
     def clocks_disagree(self, apart: bool) -> None:
-        """If the clocks turn out to disagree, all proofs begin anew: jobs that were excluded by their time were
-        forgotten, and the list has to show them again."""
         if apart and not self._clocks_disagree:
-            for ambiguous in self.unsettled.values():
-                ambiguous.first_complete_s, ambiguous.last_complete_s, ambiguous.proven_from_s = None, None, math.inf
-            self._reconsider_unawaited()
+            self._begin_proofs_anew()
         self._clocks_disagree = apart
 
+    def record_own_job(self, view: JobView) -> None:
+        """Records a job that a create of ours was answered with, as the list shows it. In what it shows otherwise than
+        the create said, so may the job that is looked for: from this reading's end on, that excludes no job."""
+        self._seen_otherwise |= min((frozenset(each.contradictions(view)) for each in self._expected), key=len)
+
+    def _begin_proofs_anew(self) -> None:
+        """Less excludes a job than was thought: those that were excluded were forgotten, and the list has to show them
+        again."""
+        for ambiguous in self.unsettled.values():
+            ambiguous.first_complete_s, ambiguous.last_complete_s, ambiguous.proven_from_s = None, None, math.inf
+        self._reconsider_unawaited()
+
     def _reconsider_unawaited(self) -> None:
-        """The clocks turned out to disagree."""
+        """Proofs begin anew."""
 
     def add_attempt(self, ambiguous: AmbiguousAttempt) -> None:
         self.unsettled[ambiguous.attempt.key] = ambiguous
@@ -90,6 +100,9 @@ class UnsettledAttempts:
                 ambiguous.last_complete_s = self._reading_s
             else:
                 ambiguous.incomplete_readings += 1
+        if not self._seen_otherwise <= self._shown_otherwise:
+            self._shown_otherwise |= self._seen_otherwise
+            self._begin_proofs_anew()
 
     def fail_list_reading(self) -> None:
         """Records that the list could not be read."""
@@ -123,7 +136,7 @@ class UnsettledAttempts:
             return False
         if self._is_older_than_intent(view, ambiguous):
             return False
-        return self._expected[attempt.part.first is not None].agrees_with(view)
+        return self._expected[attempt.part.first is not None].agrees_with(view, self._shown_otherwise)
 
     def attempts_it_may_settle(self, candidate: Candidate) -> Iterator[AmbiguousAttempt]:
         """The attempts that a candidate may settle."""
