@@ -101,8 +101,10 @@ class Result(AnswerModel):
 
 
 def answer_from_result(file_id: str | None, result: Result | None) -> Answer:
-    """The answer about a file. A null result means that the file was not classified."""
-    return Answer(file_id, answered=False) if result is None else result.answer_about(file_id)
+    """The answer about a file. A null result means that the file was not classified. No file ID has blanks, and an
+    empty one names no file."""
+    named = None if file_id is None else file_id.strip() or None
+    return Answer(named, answered=False) if result is None else result.answer_about(named)
 
 
 def rules_of_job(rules: list[RuleAnswer] | None) -> frozenset[tuple[str, str]] | None:

@@ -69,7 +69,7 @@ class QuickResult(msgspec.Struct, gc=False):
 def answer_from_quick_result(file_id: object, result: QuickResult | None) -> Answer:
     """The answer about a file. A null result means that the file was not classified."""
     # One function without calls where it can be: it runs once for each file of a run.
-    named = file_id if isinstance(file_id, str) else None
+    named = (file_id.strip() or None) if isinstance(file_id, str) else None  # no file ID has blanks
     if result is None:
         return Answer(named, answered=False)
     confidence, reasoning, odd = result.confidence, result.reasoning, False

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -401,3 +402,12 @@ def test_other_confidences_are_kept_as_they_are(confidence: float | None) -> Non
 def test_an_error_of_another_shape_says_what_its_json_says(body: object, words: str) -> None:
     """Gateways have shapes of their own, and a refusal without a reason helps nobody."""
     assert parse_error_detail(body) == (words, ())
+
+
+@pytest.mark.parametrize(("shown", "named"), [("", None), (" ", None), (" f-1\n", "f-1"), ("f-1", "f-1")])
+@pytest.mark.parametrize("result", [None, {"type": "invoice"}])
+def test_blanks_name_no_file(shown: str, named: str | None, result: dict[str, str] | None) -> None:
+    """No file ID has any: one in blanks is that file's, and an empty one names none, whoever reads it."""
+    item = {"file_id": shown, "result": result}
+    answers = [v1.ResultItem.model_validate(item).answer(), msgspec.convert(item, v1.QuickItem).answer()]
+    assert [each.file_id for each in answers] == [named, named]
