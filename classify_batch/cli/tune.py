@@ -26,15 +26,14 @@ def tune_command(directory: Path, trust_run_dir: bool, **given: Any) -> int:
     Example:
       classify-batch tune runs/today --jobs-in-flight 50 --requests-per-s 10
     """
-    import anyio
-
+    from classify_batch.cli.interruption import run_until_signal
     from classify_batch.operations.tune import tune
     from classify_batch.settings.limit_changes import Tuning
 
     tuning = Tuning.from_values(**given)
     if not tuning.changed_limits():
         raise click.UsageError("Nothing to change: give --jobs-in-flight, --requests-per-s, --pause, …")
-    anyio.run(partial(tune, directory, tuning, trust_run_dir=trust_run_dir))
+    run_until_signal(partial(tune, directory, tuning, trust_run_dir=trust_run_dir))
     changes = ", ".join(f"{name} = {value}" for name, value in tuning.changed_limits().items())
     click.echo(f"limits changed: {changes}", err=True)
     return 0

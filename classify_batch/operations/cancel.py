@@ -242,14 +242,12 @@ async def _ask_process_to_cancel(
     store: RunStore, place: RunPlace, holder: Holder, on_asked: OnAsked
 ) -> RunResult | None:
     """Asks a process, and waits until it has ended. None: it ended without carrying the cancel out."""
-    ends_s = anyio.current_time() + TIMEOUT_S
-    while not (obeys := await _is_cancelling(store)) and await _is_held_by(store, holder):
-        if anyio.current_time() > ends_s:
-            await store.remove(CANCEL_JSON)  # it must not be obeyed after the error
-            raise _no_answer_error(holder)
-        with suppress(FileExistsError):  # also where it is gone again: a process that begins forgets old requests
-            await store.create(CANCEL_JSON, b"{}")
-        await anyio.sleep(_POLL_EVERY_S)
+    try:
+        obeys = await _request_cancel(store, holder)
+    except BaseException:  # an interruption, too: nothing must be obeyed after the error
+        with anyio.CancelScope(shield=True):
+            await store.remove(CANCEL_JSON)
+        raise
     if obeys:
         on_asked(holder)
     while await _is_held_by(store, holder):  # noqa: ASYNC110 - another process sets no event
@@ -264,6 +262,22 @@ async def _ask_process_to_cancel(
             hint="stop what starts it, then give the same command",
         )
     return None
+
+
+async def _request_cancel(store: RunStore, holder: Holder) -> bool:
+    """Returns whether the process has written down that the run is cancelled; it has ended otherwise.
+
+    Raises:
+        WorldError: it doesn't answer.
+    """
+    ends_s = anyio.current_time() + TIMEOUT_S
+    while not (obeys := await _is_cancelling(store)) and await _is_held_by(store, holder):
+        if anyio.current_time() > ends_s:
+            raise _no_answer_error(holder)
+        with suppress(FileExistsError):  # also where it is gone again: a process that begins forgets old requests
+            await store.create(CANCEL_JSON, b"{}")
+        await anyio.sleep(_POLL_EVERY_S)
+    return obeys
 
 
 def _no_answer_error(holder: Holder) -> WorldError:

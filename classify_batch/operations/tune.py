@@ -74,15 +74,19 @@ async def _tune_process(place: RunPlace, tuning: Tuning, ends_s: float, timeout_
     if holder is None:
         raise nobody_at_work(store.where)
     data = encode_limits(tuning.changed_limits())
-    await _put_in_place(store, data, ends_s)
-    while await holds_limits(store, data):
-        if anyio.current_time() > ends_s:
-            await remove_limits(store, data)  # it must not be applied after the error
-            raise WorldError(
-                f"{holder} did not answer within {timeout_s:g} seconds",
-                hint="it may be stopping, or reading its input: see `classify-batch status`, then try again",
-            )
-        await anyio.sleep(_POLL_EVERY_S)
+    try:
+        await _put_in_place(store, data, ends_s)
+        while await holds_limits(store, data):
+            if anyio.current_time() > ends_s:
+                raise WorldError(
+                    f"{holder} did not answer within {timeout_s:g} seconds",
+                    hint="it may be stopping, or reading its input: see `classify-batch status`, then try again",
+                )
+            await anyio.sleep(_POLL_EVERY_S)
+    except BaseException:  # an interruption, too: nothing must be applied after the error
+        with anyio.CancelScope(shield=True):
+            await remove_limits(store, data)
+        raise
     if holder.pid and await store.holder() != holder:  # a process that starts removes the file, too
         raise WorldError(
             f"{holder} has ended, perhaps before it took the limits up",

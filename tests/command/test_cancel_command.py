@@ -175,6 +175,23 @@ def test_a_process_that_does_not_answer_is_named(work: Path, monkeypatch: pytest
     assert process.returncode == 0
 
 
+def test_an_interrupted_cancel_is_not_obeyed_later(work: Path) -> None:
+    """75; the process that had not answered yet finds no request when it goes on, and completes the run."""
+    request = work / "run" / "cancel.json"
+    with running(work) as process:
+        process.send_signal(signal.SIGSTOP)
+        words = [*COMMAND, "cancel", str(work / "run")]
+        with CommandProcess(words, stderr=subprocess.PIPE, text=True, env=environment()) as asking:
+            until(request.exists)
+            asking.send_signal(signal.SIGTERM)
+            _, said = asking.communicate(timeout=WAIT_S)
+        is_left = request.exists()
+        process.send_signal(signal.SIGCONT)
+        process.communicate(timeout=WAIT_S)
+    assert (asking.returncode, "interrupted by SIGTERM" in said) == (75, True), said
+    assert (is_left, process.returncode) == (False, 0)
+
+
 def test_a_process_that_the_lock_does_not_name_is_another_one(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It just begins or ends, or its words don't show on this machine yet: no "process 0 on " of no host."""
     monkeypatch.setattr("classify_batch.operations.cancel.TIMEOUT_S", 0.2)

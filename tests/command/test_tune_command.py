@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,28 @@ def test_tune_changes_the_limits_of_a_running_run(work: Path) -> None:
     ]
     assert command("verify", run_dir).returncode == 0
     assert not (run_dir / "tune.json").exists()
+
+
+def test_limits_of_an_interrupted_tune_are_not_applied_later(work: Path) -> None:
+    """75; the process that had not answered yet goes on with its limits, and another `tune` needn't wait."""
+    run_dir = work / "run"
+    words = ("run", work / "config.toml", "--input", work / "ids.txt", "--run-dir", run_dir)
+    journal = run_dir / "journal.jsonl"
+    with CommandProcess([*COMMAND, *map(str, words)], stderr=subprocess.PIPE, text=True, env=environment()) as process:
+        until(lambda: journal.exists() and b'"collected"' in journal.read_bytes())
+        process.send_signal(signal.SIGSTOP)
+        tune = [*COMMAND, "tune", str(run_dir), "--pause"]
+        with CommandProcess(tune, stderr=subprocess.PIPE, text=True, env=environment()) as asking:
+            until((run_dir / "tune.json").exists)
+            asking.send_signal(signal.SIGTERM)
+            _, said = asking.communicate(timeout=WAIT_S)
+        is_left = (run_dir / "tune.json").exists()
+        process.send_signal(signal.SIGCONT)
+        faster = command("tune", run_dir, "--resume", "--jobs-in-flight", "50", "--requests-per-s", "1000")
+        process.communicate(timeout=WAIT_S)
+    assert (asking.returncode, "interrupted by SIGTERM\n" in said) == (75, True), said
+    assert (is_left, faster.returncode) == (False, 0)
+    assert (process.returncode, '"paused":true' in journal.read_text()) == (0, False)
 
 
 @pytest.mark.parametrize(
