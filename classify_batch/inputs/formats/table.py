@@ -17,6 +17,8 @@ from classify_batch.streams.closing import closing
 
 _COLUMN_HINT = f"{COLUMN_HINT}, or the delimiter with --delimiter; {FORMAT_HINT}"
 _UNCLOSED_HINT = 'is a quote opened and never closed? A value is quoted as "…", and a quote inside it as ""'
+_HEADER_HINT = "leave that line out; of several tables, give each by an --input of its own"
+_SWALLOWED_HINT = 'write a value that begins with a quote as """…", or give the input as JSON Lines'
 
 _Row = tuple[int, list[str]]
 """A row and the line on which it begins."""
@@ -45,13 +47,13 @@ async def read_table(
     """Rows under a header that names the reader's column. A fault is reported by the first line of its row."""
     name, column, carry, on_fault = reader.name, reader.column, reader.carry, reader.on_fault
     place: int | None = None
-    width = 0
+    columns: list[str] = []
     carried: dict[str, int] = {}
     async with closing(_read_rows(blocks, name, shape)) as stream:
         async for rows in stream:
             if place is None:
                 header = rows.pop(0)
-                width = len(header[1])
+                columns = header[1]
                 place = _find_column(header, name, column, _COLUMN_HINT)
                 carried = {each: _find_column(header, name, each, CARRY_HINT) for each in carry}
             try:
@@ -59,9 +61,12 @@ async def read_table(
                 valid = all_valid(file_ids)
             except IndexError:
                 valid = False
+            width = len(columns)
             if valid and any(len(row) > width and _has_surplus(row, width) for _, row in rows):
                 valid = False
-            sound = rows if valid else list(_sound_rows(rows, place, width, reader))
+            if valid and column in file_ids and any(row == columns for _, row in rows):
+                valid = False
+            sound = rows if valid else list(_sound_rows(rows, place, columns, reader))
             if carry:
                 yield rows_from_lines((_line_of_row(row, place, carried) for row in sound), name, on_fault)
             else:
@@ -74,10 +79,13 @@ def _has_surplus(row: list[str], width: int) -> bool:
     return has_text(row[width:])
 
 
-def _sound_rows(rows: list[_Row], place: int, width: int, reader: ObjectReader) -> Iterator[_Row]:
+def _sound_rows(rows: list[_Row], place: int, columns: list[str], reader: ObjectReader) -> Iterator[_Row]:
+    width = len(columns)
     for line, row in rows:
         if _has_surplus(row, width):
             reader.on_fault(reader.make_fault(line, f"{len(row)} cells under a header of {width}", SURPLUS_HINT))
+        elif row == columns:  # `cat *.csv`; what stands there would be planned as a file ID
+            reader.on_fault(reader.make_fault(line, "the table's header once more", _HEADER_HINT))
         elif (fault := check_file_id(reader.name, line, "".join(row[place : place + 1]))) is not None:
             reader.on_fault(fault)
         else:
@@ -124,6 +132,9 @@ def _parse_rows(lines: list[str], first: int, name: str, shape: TableShape, *, l
     reader = csv.reader(ended, delimiter=shape.delimiter, skipinitialspace=shape.spaced, strict=True)
     try:
         for row in reader:
+            if reader.line_num > used + 1 and shape.delimiter == "\t" and any(map(_has_swallowed_rows, row)):
+                what = f"a quote opens here, and {reader.line_num - used} lines with tabs in them lie before the next"
+                raise SourceError(f"{name}, line {first + used}: {what}", hint=_SWALLOWED_HINT)
             if row:
                 rows.append((first + used, row))
             used = reader.line_num
@@ -134,6 +145,12 @@ def _parse_rows(lines: list[str], first: int, name: str, shape: TableShape, *, l
             hint = _UNCLOSED_HINT if last else 'quote a value as "…", and a quote inside it as ""'
             raise SourceError(f"{name}, line {first + used}: not CSV: {error}", hint=hint) from None
     return rows, used
+
+
+def _has_swallowed_rows(cell: str) -> bool:
+    """Whether a cell of a table with tabs has taken in rows behind it. Databases write such tables without quoting, so
+    a value may begin with a quote, and the next one that ends a value is another row's."""
+    return "\n" in cell and "\t" in cell
 
 
 def _long_row_error(name: str, line: int) -> SourceError:

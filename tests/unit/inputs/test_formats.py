@@ -189,6 +189,25 @@ async def test_what_of_an_array_is_not_json_is_told_with_its_line(tmp_path: Path
 # --- CSV ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("header", ["file_id", "file_id,name", "name,file_id"])
+async def test_a_header_that_comes_again_is_no_file_id(tmp_path: Path, header: str) -> None:
+    """`cat *.csv` repeats it: the line is named. A value that is called like the column is one all the same."""
+    row = header.replace("file_id", "a{}").replace("name", "file_id")
+    table = "".join(f"{line}\n" for line in (header, row.format(1), row.format(2)))
+    assert await read(tmp_path / "one.csv", table) == ["a1", "a2"]
+    error = await fault(tmp_path / "two.csv", table + table)
+    assert str(error).endswith("two.csv, line 4: the table's header once more")
+
+
+async def test_a_table_with_tabs_loses_no_rows_to_a_quote(tmp_path: Path) -> None:
+    """Databases write tabs without quoting: a value that begins with a quote must not take the next rows in."""
+    swallowing = 'file_id\tname\na1\tx\na2\t"report\na3\ty\na4\tfinal"\na5\tz\n'
+    error = await fault(tmp_path / "ids.tsv", swallowing)
+    assert "ids.tsv, line 3: a quote opens here, and 3 lines with tabs in them lie before the next" in str(error)
+    quoted = 'file_id\tname\na1\t"two\nlines"\na2\t"a\ttab"\na3\tx"y\n'
+    assert await read(tmp_path / "quoted.tsv", quoted) == ["a1", "a2", "a3"]
+
+
 async def test_csv_takes_the_named_column(tmp_path: Path) -> None:
     """Quotes, CRLF, a byte-order mark, empty lines and newlines in other columns are read as CSV."""
     data = '\ufeffnote,file_id\r\n"x, ""y""\r\nz",a\r\n\r\n,"b"\r\n'
