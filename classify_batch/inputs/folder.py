@@ -44,6 +44,12 @@ SUFFIXES = frozenset(
 `.key`, which is as often a private key as a presentation. `.md`, `.odt`, `.odp` and `.tif` are its text, office and
 image formats by their other names."""
 
+_TABLE_SUFFIXES = frozenset(
+    (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".orc", ".avro")
+)
+_ALL_PARTS_WRITTEN = "_SUCCESS"
+"""Hadoop and Spark put this file beside the parts of a table."""
+
 _FILES_PER_BATCH = 64
 
 UNFIT_EXAMPLES_MAX = 10
@@ -120,6 +126,11 @@ async def from_folder(root: Path, options: FolderOptions, reader: ObjectReader) 
         raise SourceError(
             f"{reader.name} is the run directory itself", hint="name a run directory beside the folder, not the same"
         )
+    if is_table_in_parts(root):
+        raise SourceError(
+            f"{reader.name} is a table in parts, as Spark and others write one, and no folder of documents",
+            hint="give each of its files by an --input of its own; if it does hold documents, give it another name",
+        )
     scan = FolderScan()
     first = 1
     documents = find_documents(root, options, scan)
@@ -175,6 +186,11 @@ class Protected:
     def is_protected(self, path: Path, found: os.stat_result) -> bool:
         """Whether a file or folder is protected; `found`: what the system says of it."""
         return (found.st_dev, found.st_ino) in self._inodes or path.resolve() in self._paths
+
+
+def is_table_in_parts(root: Path) -> bool:
+    """Whether a folder is the output of a program that writes a table in parts: its name or its mark says so."""
+    return root.suffix.lower() in _TABLE_SUFFIXES or (root / _ALL_PARTS_WRITTEN).is_file()
 
 
 def is_protected(root: Path, paths: Sequence[Path]) -> bool:

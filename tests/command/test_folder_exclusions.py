@@ -66,6 +66,21 @@ def test_a_folder_that_is_the_run_directory_is_refused(place: Path) -> None:
     assert not (place / "inbox" / "run.json").exists()
 
 
+@pytest.mark.parametrize(("name", "mark"), [("ids.csv", None), ("IDS.Parquet", None), ("export", "_SUCCESS")])
+def test_a_table_in_parts_is_no_folder_of_documents(place: Path, name: str, mark: str | None) -> None:
+    """Spark writes a folder in the place of a table: its parts hold file IDs, and are neither uploaded nor paid."""
+    (place / name).mkdir()
+    (place / name / "part-00000.csv").write_text("file_id\nfile-1\n")
+    if mark is not None:
+        (place / name / mark).touch()
+    for words in (("run", "c.toml", "--run-dir", "today"), ("check", "c.toml")):
+        done = command(*words, "--input", name, folder=place, status=2)
+        assert f"{name} is a table in parts" in done.stdout + done.stderr
+        assert "hint:" in done.stdout + done.stderr
+    assert not (place / "today").exists()
+    command("plan", "c.toml", "--input", f"{name}/part-00000.csv", "--run-dir", "today", folder=place, status=0)
+
+
 @pytest.mark.parametrize("how", ["its name", "a link", "a hard link"])
 def test_the_file_of_the_key_never_leaves(place: Path, server: str, how: str) -> None:
     """Neither under its own name, nor under a second one."""
