@@ -83,6 +83,18 @@ def test_the_recipes_to_try_run_as_they_stand(tmp_path: Path) -> None:
     assert any('"state": "complete"' in words for words in said)
 
 
+def test_recipes_can_be_given_in_one_shell_and_one_folder() -> None:
+    """No recipe leaves a setting behind for the next one, and no run directory stands for runs of two configs."""
+    shell = [block for language, block in blocks(PAGE) if language == "sh"]
+    assert not [block for block in shell if re.search(r"^export CLASSIFY_BATCH_", block, re.MULTILINE)]
+    commands = re.findall(r"classify-batch run (\S+\.toml) (?:[^\n]*\\\n)*[^\n]*--run-dir (\S+)", "\n".join(shell))
+    assert len(commands) > 8
+    configs: dict[str, set[str]] = {}
+    for config, run_dir in commands:
+        configs.setdefault(run_dir, set()).add(config)
+    assert {run_dir: found for run_dir, found in configs.items() if len(found) > 1} == {}
+
+
 def test_old_complete_runs_are_deleted_and_no_others(tmp_path: Path) -> None:
     """The recipe deletes a run that is old and complete; not the newest, an incomplete, a failed or a young one."""
     old_s = 40 * 24 * 3600
