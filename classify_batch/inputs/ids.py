@@ -137,6 +137,11 @@ def reason_not_a_file_id(value: object) -> tuple[str, str] | None:
 
 
 def _reason_not_printable(value: str) -> tuple[str, str]:
+    if value.endswith("\n"):  # as the lines of an open file do
+        return (
+            f"{shorten(value)} has a line end behind it",
+            "take it off (line.strip() in Python), or give the path of the file itself",
+        )
     if "\r" in value:
         return (
             f"{shorten(value)} has a carriage return in it",

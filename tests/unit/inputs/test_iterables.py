@@ -124,6 +124,13 @@ async def test_values_of_arrow_and_empty_cells_have_their_hint() -> None:
         assert caught.value.hint == "leave rows without a file ID out"
 
 
+async def test_the_lines_of_an_open_file_have_their_hint() -> None:
+    """Each ends with its line end, which no editor shows: the message says so, and names the way out."""
+    with pytest.raises(SourceError, match=r"item 1: 'a\\n' has a line end behind it") as caught:
+        await read(io.StringIO("a\nb\n"))
+    assert "line.strip()" in caught.value.hint
+
+
 async def test_what_only_seems_to_be_a_list_is_refused() -> None:
     """An array of no dimension; and an object is asked for nothing but what it gives."""
     with pytest.raises(SourceError, match="the given file IDs: iteration over a 0-d array"):
