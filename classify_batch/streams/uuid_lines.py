@@ -27,7 +27,9 @@ _FEW = 8
 
 _SHAPE = b"00000000-0000-0000-0000-000000000000\n"
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789abcdef", b"0" * 15)
+_DIGITS = b"0123456789abcdef"
 _DIGIT_PLACES = [place for place, character in enumerate(_SHAPE) if character == ord("0")]
+_OTHER_PLACES = [(place, _SHAPE[place : place + 1]) for place in range(LINE_BYTES) if place not in _DIGIT_PLACES]
 
 
 class UuidLines(Sequence[str]):
@@ -49,7 +51,11 @@ class UuidLines(Sequence[str]):
         # The first line is looked at by itself: most blocks that hold anything else are recognised by it.
         if not count or rest or lines[:LINE_BYTES].translate(_DIGITS_TO_ZERO) != _SHAPE:
             return None
-        return cls(lines) if lines.translate(_DIGITS_TO_ZERO) == _SHAPE * count else None
+        # To leave the digits out takes a third of the time of a comparison with so many shapes.
+        if len(lines.translate(None, _DIGITS)) != count * len(_OTHER_PLACES):
+            return None
+        in_place = all(lines[place::LINE_BYTES] == character * count for place, character in _OTHER_PLACES)
+        return cls(lines) if in_place else None
 
     @classmethod
     def pack(cls, file_ids: Sequence[str]) -> Self | None:
