@@ -122,6 +122,20 @@ async def test_only_canonical_uuids_are_found(lines: list[str], end: str) -> Non
     assert (packed is not None) == (bool(lines) and set(lines) <= CANONICAL)
 
 
+async def test_each_place_of_a_line_counts() -> None:
+    """A line of the right length with any character in the wrong place is none, wherever it stands among others."""
+    line = f"{UUID}\n".encode()
+    for place in range(len(line)):
+        others = b"0" if line[place] in b"-\n" else b"-\ngAF\x00\xff"
+        spoiled = [line[:place] + bytes([other]) + line[place + 1 :] for other in others]
+        if place and (line[place] in b"-\n" or line[place - 1] in b"-\n"):  # as many of each, two of them exchanged
+            spoiled.append(line[: place - 1] + line[place - 1 : place + 1][::-1] + line[place + 1 :])
+        for each in spoiled:
+            for lines in (each, each + line, line + each, line + each + line):
+                assert UuidLines.find(lines) is None, lines
+    assert UuidLines.find(line * 3) is not None
+
+
 @given(st.lists(UUIDS, min_size=1, max_size=30), st.data())
 async def test_uuids_are_a_sequence(file_ids: list[str], data: st.DataObject) -> None:
     """Places, slices, what stays and what is added are those of a list."""
