@@ -168,6 +168,7 @@ class AmbiguousCreate:
         accept_s: for how long after that one may still be accepted.
         refusal: what a repeated call was refused with, where the API knows calls again; empty where it wasn't.
         upload_expired: whether it was refused since an upload that it names is not in the project any more.
+        again_from_s: the event loop's time before which it is not to be sent again.
     """
 
     attempt: Attempt
@@ -175,6 +176,7 @@ class AmbiguousCreate:
     accept_s: float
     refusal: str = ""
     upload_expired: bool = False
+    again_from_s: float = 0.0
 
 
 # --- What comes back ------------------------------------------------------------------------------------------------

@@ -357,5 +357,5 @@ class Journal(OutcomeSink, Protocol):
         then."""
 
     async def latest_jobs(self) -> Mapping[str, float | None]:
-        """The jobs that creates were answered with last, by whatever process, oldest first. With each the server's own
-        time as it was known when that was written down: by the clock of creates, the job is hardly older."""
+        """The jobs that creates were answered with last, by whatever process and account, oldest first. With each the
+        server's own time as it was known when it was answered: the job is as much older as the answer took."""

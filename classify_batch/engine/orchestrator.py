@@ -36,7 +36,7 @@ from classify_batch.engine.poller.durations import Durations
 from classify_batch.engine.poller.watch import PollSchedule
 from classify_batch.engine.progress import Ending, Progress
 from classify_batch.engine.project_proof import ProjectProof, learn_from_first_page
-from classify_batch.engine.reconciler import Evidence, JobList, Reconciler
+from classify_batch.engine.reconciler import Evidence, JobList, Reconciler, watch_own_jobs
 from classify_batch.engine.retry_failed import read_failures, reopen_failed
 from classify_batch.engine.run_end import RunEnd
 from classify_batch.engine.sessions import opened_here
@@ -97,8 +97,7 @@ class Orchestrator:
         pace: ReaderPace | None = None,
     ) -> None:
         self._settings = settings
-        self._api = api
-        self._gate = gate
+        self._api, self._gate = api, gate
         found, plan = self._found, self._plan = planned.found, planned.plan
         store = self._store = found.store
         self._clock, self._documents, self._shutdown = clock, planned.documents, shutdown
@@ -146,6 +145,9 @@ class Orchestrator:
         )
         self._poller: Poller | None = None
         self._reconciler: Reconciler | None = None
+        limits = settings.limits
+        self._evidence = Evidence(settings.specs, settle_s=limits.settle_s, clock_spread_s=limits.clock_spread_s)
+        self._own_jobs = watch_own_jobs(self._context, self._evidence)
         self._end = RunEnd(found.snapshot, shutdown, gate)
         self._lock_held_since_s = anyio.current_time()  # no call of an earlier process can leave after this
         self._started_at_s = clock.wall_s()
@@ -331,6 +333,7 @@ class Orchestrator:
         self._limits.announce()
         if isinstance(fact, Submitted | Adopted):
             self._canceller.notice_job()
+            self._own_jobs.record_job(fact.job_id, anyio.current_time(), fact.created_at_s)
         if isinstance(fact, Ended):
             self._handle_end(fact)
 
@@ -350,22 +353,21 @@ class Orchestrator:
         submitted_send, submitted = anyio.create_memory_object_stream[Job](0)
         finished_send, finished = anyio.create_memory_object_stream[Job](UNCOLLECTED_MAX)
         ambiguous_send, ambiguous = anyio.create_memory_object_stream[AmbiguousCreate](UNBOUNDED)  # each holds a slot
-
-        evidence = Evidence(settings.specs, settle_s=limits.settle_s, clock_spread_s=limits.clock_spread_s)
         job_list = JobList(self._api)
+        self._own_jobs.take_over(self._snapshot, anyio.current_time())
         project = ProjectProof(
             self._api,
             self._shutdown,
             known,
             read_first_page=job_list.first_page,
-            on_first_page=partial(learn_from_first_page, self._journal, evidence.record_listed_before_creates),
+            on_first_page=partial(learn_from_first_page, self._journal, self._evidence.record_listed_before_creates),
             settle_s=limits.settle_s,
         )
         submitter = Submitter(context, project, self._snapshot.project_id, self._documents, self._found.account)
         schedule = PollSchedule(Durations(self._snapshot.durations))
         poller = self._poller = Poller(context, schedule, self._gate)
         collector = Collector(context)
-        reconciler = self._reconciler = Reconciler(context, evidence, job_list, project)
+        reconciler = self._reconciler = Reconciler(context, self._evidence, job_list, self._own_jobs, project)
         self._live_limits.on_rates = poller.rates_changed
         tasks.start_soon(self._canceller.cancel_when_requested, poller.report_view)
         tasks.start_soon(project.prove_or_stop)

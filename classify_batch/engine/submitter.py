@@ -10,7 +10,6 @@ about the earlier one.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 
 import anyio
@@ -45,9 +44,11 @@ AMBIGUOUS_CALLS_MAX = 2
 says how long the server remembers a transaction ID."""
 
 CONFLICT = 409
-CONFLICT_ROUNDS_MAX = 3
-"""So many 409s in a row under one transaction ID, with a reading of the list after each of them, are no passing lock:
-the API knows the call, and a repetition gives no job."""
+"""The API knows the call, and a repetition gives no job: for a while, as long as the call may still be accepted and
+its job be missing in the list. If it says so for longer, it goes on saying so, and only the list can show the job."""
+
+CONFLICT_WAIT_S_MAX = 5.0
+"""Such a call is repeated ever more rarely, at last once in so many seconds."""
 
 
 class Submitter:
@@ -75,13 +76,14 @@ class Submitter:
         self._shutdown = context.shutdown
         self._limits = context.settings.limits
         self._accept_s = context.settings.accept_s
+        self._settle_s = context.settings.limits.settle_s
         self._project = project
         self._project_id = project_id
         self._plan_full_lock = anyio.Lock()  # one attempt at a time asks: all of them would be refused together
         self._ambiguity_warned = False
         self._no_job_since: tuple[int, float] | None = None  # how many jobs had been made, and since when none was
         self._creates_without_job = 0
-        self._conflicts = Counter[AttemptKey]()
+        self._conflict_since_s: dict[AttemptKey, float] = {}
 
     async def submit_attempts(
         self,
@@ -160,20 +162,20 @@ class Submitter:
         last_sent_s = anyio.current_time()  # too late is safe; too early would end the wait too soon
         if error.verdict is Verdict.AMBIGUOUS:
             self._report_ambiguous_create(attempt, error)
-            refusal = str(error) if self._is_refused_as_known(attempt, error) else ""
-            return AmbiguousCreate(attempt, last_sent_s, self._accept_s, refusal)
+            conflict_s = self._conflict_for_s(attempt, error, last_sent_s)
+            refusal = str(error) if conflict_s >= self._accept_s + self._settle_s else ""
+            wait_s = min(CONFLICT_WAIT_S_MAX, conflict_s / 2)
+            return AmbiguousCreate(attempt, last_sent_s, self._accept_s, refusal, again_from_s=last_sent_s + wait_s)
         if error.verdict is Verdict.REFUSED and attempt.ambiguous and self._api.idempotent:
             return AmbiguousCreate(attempt, last_sent_s, self._accept_s, refusal=str(error))
         return None
 
-    def _is_refused_as_known(self, attempt: Attempt, error: ApiError) -> bool:
-        """Whether the API has refused to repeat a call for so long that it will go on: then only the list can show its
-        job."""
+    def _conflict_for_s(self, attempt: Attempt, error: ApiError, now_s: float) -> float:
+        """For how long the API has refused to repeat a call that it knows."""
         if error.status != CONFLICT or not self._api.idempotent:
-            self._conflicts.pop(attempt.key, None)
-            return False
-        self._conflicts[attempt.key] += 1
-        return self._conflicts[attempt.key] >= CONFLICT_ROUNDS_MAX
+            self._conflict_since_s.pop(attempt.key, None)
+            return 0.0
+        return now_s - self._conflict_since_s.setdefault(attempt.key, now_s)
 
     async def _create_job(self, intent: Intent) -> JobView:
         """Creates the job. Where the plan allows no more jobs at once, it waits for one to end."""
@@ -239,6 +241,7 @@ class Submitter:
             self._shutdown.request_stop(stop_for_shared_job(view.job_id))
             return None
         at_s = self._clock.wall_s()
+        self._conflict_since_s.pop(attempt.key, None)
         if self._expired_uploads is not None:
             self._expired_uploads.forget_attempt(attempt)
         compare_server_clocks(self._context, attempt.server_s, view)

@@ -18,7 +18,7 @@ from classify_batch.engine.progress import Ending
 from classify_batch.errors import ExitStatus
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.vocabulary import Log
-from tests.support.simulated_run import Lab, change_faults, is_create, laboratory
+from tests.support.simulated_run import Lab, answer, change_faults, is_create, laboratory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("small_batches")]
 
@@ -117,6 +117,35 @@ async def test_another_account_leaves_alone_what_one_has_sent(world: str, versio
         ending = await pair.as_account("east", west).run()
         assert (ending.state, ending.reason) == ("complete", None)
         await pair.judge(pair.labs["east"])
+
+
+@pytest.mark.parametrize("refused", [403, 404])
+async def test_a_lost_create_is_looked_for_without_the_other_accounts_jobs(refused: int) -> None:
+    """The other account's jobs are no witnesses of this one's list, and its key may not ask for them."""
+    limits = {"jobs_in_flight": 6, "job_timeout_s": 900.0}
+    with team("two projects", version="v1", job_duration_s=30.0, job_duration_sigma=0.0, limits=limits) as pair:
+        east = pair.as_account("east")
+        assert await east.run_until_power_cut(0.5) is None
+        theirs = {job.job_id for job in east.app.job_table}
+        assert len(theirs) == 6
+        west, creates = pair.as_account("west", east), 0
+        west.settings = west.settings.model_copy(
+            update={"limits": west.settings.limits.model_copy(update={"jobs_in_flight": 1})}
+        )
+
+        async def refuse(request: httpx.Request) -> httpx.Response | None:
+            nonlocal creates
+            creates += request.method == "POST"
+            if request.method == "POST" and creates == 1:
+                return answer(504, {"detail": "gateway"})
+            return answer(refused, {"detail": "no"}) if request.url.path.rsplit("/", 1)[-1] in theirs else None
+
+        west.wire.before = refuse
+        seen = len(job_paths(west))
+        ending = await west.run()
+        assert is_left_to(ending, "east"), ending.reason
+        assert not any(path.rsplit("/", 1)[-1] in theirs for path in job_paths(west)[seen:])
+        assert (west.accepted(), west.codes()) == (12, {})
 
 
 @BOTH

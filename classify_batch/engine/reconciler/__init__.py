@@ -2,4 +2,5 @@
 
 from classify_batch.engine.reconciler.evidence import Evidence as Evidence
 from classify_batch.engine.reconciler.listing import JobList as JobList
+from classify_batch.engine.reconciler.own_jobs import watch_own_jobs as watch_own_jobs
 from classify_batch.engine.reconciler.stage import Reconciler as Reconciler

@@ -20,6 +20,7 @@ class AmbiguousAttempt:
         refusal: on such an API, the error with which a repeated call was refused after an earlier one may have been
             accepted. Empty: the call is repeated where no job is found. Otherwise its job may also be one that shows no
             transaction ID, and fits by all else.
+        again_from_s: it is not to be sent again before.
         upload_expired: whether that was since an upload that it names is gone: then a new attempt sends a new one.
         first_complete_s, last_complete_s: when the first and the last complete reading of the list began, of those that
             began after `accept_until_s`.
@@ -38,6 +39,7 @@ class AmbiguousAttempt:
     transaction_id: str | None = None
     refusal: str = ""
     upload_expired: bool = False
+    again_from_s: float = 0.0
     first_complete_s: float | None = None
     last_complete_s: float | None = None
     proven_from_s: float = math.inf

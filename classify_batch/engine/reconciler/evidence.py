@@ -225,7 +225,7 @@ class Evidence(UnsettledAttempts):
         if known is not None:
             return Adopt(known.view)
         if not ambiguous.refusal and ambiguous.list_was_read:
-            return SendAgain()
+            return SendAgain() if now_s >= ambiguous.again_from_s else None
         if ambiguous.upload_expired and self._shows_transactions and self.is_absence_proven(ambiguous):
             return Take(())
         if ambiguous.refusal and self.is_absence_proven(ambiguous):

@@ -20,7 +20,6 @@ from classify_batch.engine.reconciler.evidence import Evidence
 from classify_batch.engine.reconciler.found import FoundJob, decide_found_jobs
 from classify_batch.engine.reconciler.listing import READ_CALLS_MAX, JobList
 from classify_batch.engine.reconciler.own_jobs import OwnJobs
-from classify_batch.engine.server_clocks import compare_server_clocks
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.lifecycle import Adopted
@@ -52,7 +51,14 @@ class _Outlets:
 class Reconciler:
     """Finds out, for all ambiguous attempts of a run together, whether their creates were accepted."""
 
-    def __init__(self, context: EngineContext, evidence: Evidence, job_list: JobList, project: ProvenProject) -> None:
+    def __init__(
+        self,
+        context: EngineContext,
+        evidence: Evidence,
+        job_list: JobList,
+        own_jobs: OwnJobs,
+        project: ProvenProject,
+    ) -> None:
         self._context = context
         self._api = context.api
         self._journal = context.journal
@@ -63,11 +69,12 @@ class Reconciler:
         self._limits = context.settings.limits
         self._evidence = evidence
         self._list = job_list
-        self._own_jobs = OwnJobs(context.api, context.journal, self._limits.settle_s, self._compare_own_job)
+        self._own_jobs = own_jobs
         self._project = project
         self._searched_to: int | None = None
         self._answers: dict[str, Answers] = {}
         self._list_error = ""
+        self._list_warned = False
         self._failing: set[str] = set()
         self._mode_warned = False
         self._changed = anyio.Event()
@@ -117,6 +124,7 @@ class Reconciler:
                     await anyio.sleep(gap_s)
                 else:
                     self._searched_to = None
+                    self._list_warned = False
                     self._failing.clear()
                     self._changed = anyio.Event()
 
@@ -135,9 +143,9 @@ class Reconciler:
         else:
             age_s = now_s - attempt.intended_s
         give_up_s = max(now_s + self._limits.job_timeout_s - max(0.0, age_s), accept_until_s + self._limits.settle_s)
-        return AmbiguousAttempt(
-            attempt, accept_until_s, give_up_s, self._api.transaction_id(attempt), each.refusal, each.upload_expired
-        )
+        transaction_id = self._api.transaction_id(attempt)
+        ambiguous = AmbiguousAttempt(attempt, accept_until_s, give_up_s, transaction_id, each.refusal)
+        return replace(ambiguous, upload_expired=each.upload_expired, again_from_s=each.again_from_s)
 
     # --- One round --------------------------------------------------------------------------------------------------
 
@@ -192,11 +200,12 @@ class Reconciler:
         """Why a list that was read to its end may not be of now; empty where nothing says so. Raises ApiError."""
         if self._list.came_from_cache:
             return "a cache answers the job list in the API's place (its answer has an Age)"
-        not_shown = await self._own_jobs.find_job_not_shown()
+        not_shown = await self._own_jobs.find_job_not_shown(anyio.current_time())
         return "" if not_shown is None else f"the job list lacks job {printable_line(not_shown)}, which is there"
 
     def _explain_list_error(self, words: str) -> None:
-        if not self._list_error:
+        if not self._list_warned:
+            self._list_warned = True
             self._context.notify_warning(f"whether some creates were accepted stays unknown: {words}")
         self._list_error = words
 
@@ -205,10 +214,6 @@ class Reconciler:
         for view in views:
             self._evidence.record_view(view, now_s)
         self._own_jobs.record_listed(views)
-
-    def _compare_own_job(self, server_s: float | None, view: JobView) -> None:
-        compare_server_clocks(self._context, server_s, view)
-        self._evidence.record_own_job(view)
 
     async def _look_up_in_journal(self) -> None:
         """A job that the journal names for another chunk is no candidate. The journal may have named one since it was

@@ -16,6 +16,7 @@ from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Kind, Log
 
 _BACK_BYTES = 1 << 16
+_LATEST_BYTES_MAX = 1 << 22
 _SERVER_S = b'"server_s":'
 
 
@@ -46,10 +47,9 @@ def _server_s_of(line: bytes) -> float | None:
 
 async def read_latest_jobs(store: RunStore) -> dict[str, float | None]:
     """The jobs that the journal's end names as answers to creates, oldest first, each with the server's own time as it
-    was known then: by the clock of creates, the job is hardly older. None: unknown. As far back is read as it takes to
-    find any."""
+    was known when they were answered. None: unknown. As far back is read as it takes to find any, within a bound."""
     end, length = await store.size(Log.JOURNAL) or 0, _BACK_BYTES
-    while end:
+    while end and length <= _LATEST_BYTES_MAX:
         start = max(0, end - length)
         lines = (await store.read(Log.JOURNAL, start, end)).split(b"\n")
         jobs = dict[str, float | None]()
