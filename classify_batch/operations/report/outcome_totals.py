@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from bisect import insort
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -152,7 +153,7 @@ class OutcomeTotals:
         group = self.failures.setdefault(key, FailureGroup(*key))
         group.files += 1
         if self.keeps_examples and len(group.examples) < EXAMPLES_MAX:
-            group.examples.append(name_for_person(line))
+            insort(group.examples, name_for_person(line))  # by name: jobs end in any order
 
 
 def mask_own_ids(line: ReportLine) -> str:

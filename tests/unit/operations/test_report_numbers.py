@@ -236,10 +236,12 @@ def test_a_comparison_says_how_much_longer_a_run_took(before_s: float, after_s: 
 
 
 def test_failures_that_differ_in_their_ids_only_are_one_group() -> None:
-    """The file's and the job's own ID in a message don't make it another one."""
+    """The file's and the job's own ID in a message don't make it another one. The files are named in order, in
+    whatever order their jobs ended."""
     totals = OutcomeTotals()
     totals.add_lines(
-        ReportLine(f"f{n}", "failed", code="overdue", message=f"f{n} in job j{n}", job_id=f"job j{n}") for n in range(3)
+        ReportLine(f"f{n}", "failed", code="overdue", message=f"f{n} in job j{n}", job_id=f"job j{n}")
+        for n in (1, 0, 2)
     )
     ((group,),) = (totals.failures.values(),)
     assert (group.message, group.files, group.examples) == ("FILE_ID in JOB_ID", 3, ["f0", "f1", "f2"])
