@@ -98,7 +98,7 @@ class Steps:
             self._confirmed[found.st_ino] = found.st_size
 
     def _lose(self) -> None:
-        for inode, path in self._paths.items():
+        for inode, path in list(self._paths.items()):  # a copy: other threads open files meanwhile
             found = path.stat() if path.exists() else None
             if found is None or found.st_ino != inode:
                 continue  # it is gone, or has another name by now, which it got when all of it was confirmed
