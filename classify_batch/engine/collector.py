@@ -30,7 +30,7 @@ from classify_batch.engine.shutdown import Stop
 from classify_batch.engine.stop_reasons import stop_for_vanished_job
 from classify_batch.errors import ApiError, ExitStatus, Verdict
 from classify_batch.limits.retry import Backoff, retry_transient
-from classify_batch.model import AnsweredFile, Answers, Attempt, Job, JobView
+from classify_batch.model import AnsweredFile, Answers, Job, JobView
 from classify_batch.protocol.sanitize import printable_line
 from classify_batch.vocabulary import JobStatus, Kind
 
@@ -89,7 +89,7 @@ class Collector:
         else:
             answers = await self._read_results(view, job.attempt.api_ids)
             # What the API withholds doesn't come by waiting.
-            if answers.withheld_for_good or not has_missing_answers(answers, job.attempt):
+            if answers.withheld_for_good or not has_missing_answers(answers, job.attempt.api_ids):
                 self._settle_answered_job(job, view, answers)
             else:
                 await self._collect_later(job, tasks)
@@ -102,10 +102,10 @@ class Collector:
 
     async def _wait_and_settle(self, job: Job, seen_s: float) -> None:
         """`seen_s`: the event loop's time at which the job's end was seen."""
-        view, attempt = job.finished, job.attempt
+        view, asked = job.finished, job.attempt.api_ids
         try:
             if view is not None and view.answered:
-                answers = await self._wait_for_missing_answers(view, attempt, seen_s)
+                answers = await self._wait_for_missing_answers(view, asked, seen_s)
                 if not await self._may_get_more_answers(job, view, answers):
                     self._settle_answered_job(job, view, answers)
                     return
@@ -117,7 +117,7 @@ class Collector:
             if view is None:
                 self._end_attempt(job, Settled(failures=fail_overdue_job(job)))
             elif view.answered:
-                self._settle_answered_job(job, view, await self._wait_for_missing_answers(view, attempt, seen_s))
+                self._settle_answered_job(job, view, await self._wait_for_missing_answers(view, asked, seen_s))
             else:
                 self._settle_failed_job(job, view)
         except ApiError as error:
@@ -125,25 +125,25 @@ class Collector:
         finally:
             self._late_slots.release()
 
-    async def _wait_for_missing_answers(self, view: JobView, attempt: Attempt, seen_s: float) -> Answers:
+    async def _wait_for_missing_answers(self, view: JobView, asked: Sequence[str], seen_s: float) -> Answers:
         """Reads a job's results until all files are answered, at last `settle_s` after its end was seen."""
         final_s = seen_s + self._limits.settle_s
         backoff = Backoff(READ_AGAIN_S_FIRST, max(READ_AGAIN_S_FIRST, self._limits.settle_s), jitter=0.0)
-        readings = 0
+        attempt = 0
         while True:
-            readings += 1
-            wait_s = backoff.wait_s(readings)
+            attempt += 1
+            wait_s = backoff.wait_s(attempt)
             remaining_s = max(0.0, final_s - anyio.current_time())
             await anyio.sleep(min(wait_s, remaining_s))
-            answers = await self._read_results(view, attempt.api_ids)
+            answers = await self._read_results(view, asked)
             # A reading that began at `final_s` or later shows all that will come.
-            if wait_s >= remaining_s or answers.withheld_for_good or not has_missing_answers(answers, attempt):
+            if wait_s >= remaining_s or answers.withheld_for_good or not has_missing_answers(answers, asked):
                 return answers
 
     async def _may_get_more_answers(self, job: Job, view: JobView, answers: Answers) -> bool:
         """Whether files have no answer since the job is in flight after all: a lagging or hasty replica may show an end
         and take it back, and what is sent again then is paid again."""
-        if answers.withheld_for_good or not has_missing_answers(answers, job.attempt):
+        if answers.withheld_for_good or not has_missing_answers(answers, job.attempt.api_ids):
             return False
         return await self._is_in_flight(view)
 

@@ -36,22 +36,13 @@ class Settled:
         return sum([answer.odd_confidence for _, answer in self.answers])
 
 
-def has_missing_answers(answers: Answers, attempt: Attempt) -> bool:
-    items, asked = name_only_answer(answers.items, attempt), attempt.api_ids
-    if answers_each_in_order(items, asked):
+def has_missing_answers(answers: Answers, asked: Sequence[str]) -> bool:
+    if answers_each_in_order(answers.items, asked):
         return False
-    answered = {answer.file_id for answer in items if answer.answered and answer.file_id is not None}
+    answered = {answer.file_id for answer in answers.items if answer.answered and answer.file_id is not None}
     if answered.issuperset(asked):
         return False  # the usual answer, spelled as we asked
     return not set(file_keys(list(answered))).issuperset(file_keys(asked))
-
-
-def name_only_answer(answers: Sequence[Answer], attempt: Attempt) -> Sequence[Answer]:
-    """The answers of an attempt's job; where it has one file and one answer, that is about this file, though it may
-    name none. An old job that is read again may have held other files, too."""
-    if len(answers) != 1 or len(attempt.api_ids) != 1 or attempt.part.recheck or answers[0].file_id is not None:
-        return answers
-    return [answers[0]._replace(file_id=attempt.api_ids[0])]
 
 
 def answers_each_in_order(answers: Sequence[Answer], asked: Sequence[str]) -> bool:
@@ -67,9 +58,8 @@ def decide_answered_job(
     without a file ID, about other files, or different ones about the same file become warnings.
 
     `withheld`: why the API may have more answers than it hands out. Files without an answer were perhaps paid then, so
-    they fail. Likewise where answers name no file, and the job has several.
+    they fail. Likewise where answers name no file.
     """
-    answers = name_only_answer(answers, attempt)
     if answers_each_in_order(answers, attempt.api_ids):
         odd = sum([has_odd_confidence(answer) for answer in answers])
         return Settled(list(zip(attempt.file_ids, answers, strict=True)), warnings=warn_of_answers(odd=odd))

@@ -82,13 +82,3 @@ async def test_a_status_that_is_unknown_is_said(version: str, caplog: pytest.Log
         assert messages == {" its status 'DONE [31m' is unknown"}
         assert lab.paid_twice() == []
     assert caplog.text.count("has the status 'DONE [31m', which is unknown") == 1
-
-
-@pytest.mark.parametrize("file_id", [None, 7])
-async def test_a_result_without_a_file_is_that_of_the_jobs_only_file(file_id: object) -> None:
-    """On v1, with one file a job: it is read once, like any other."""
-    with laboratory(20, files_per_job=1) as lab:
-        change_items(lab, lambda item: item.update({"file_id": file_id}) if "result" in item else None)
-        await ends_well(lab)
-        assert (lab.codes(), lab.accepted()) == ({}, 20)
-        assert sum(path.endswith("/results") for _, _, path in lab.wire.requests) == 20

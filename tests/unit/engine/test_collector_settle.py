@@ -73,8 +73,6 @@ def test_each_file_that_was_asked_for_has_one_fate(
     fates += [ids[position] for part in settled.requeued for position in part.positions(100)]
     assert sorted(fates) == sorted(asked.file_ids)
     answered = {answer.file_id for answer in answers if answer.answered} & set(asked.file_ids)
-    if size == len(answers) == 1 and answers[0].file_id is None:  # the job has no other file
-        answered = set(asked.file_ids) if answers[0].answered else set()
     assert {file_id for file_id, _ in settled.answers} == answered
     assert not (settled.requeued and settled.failures)
     unnamed = any(answer.answered for answer in answers if answer.file_id is None)  # perhaps theirs, and paid
@@ -226,20 +224,6 @@ def test_an_overdue_job_is_named() -> None:
 
 
 # --- Old jobs that are looked at again --------------------------------------------------------------------------------
-
-
-def test_the_only_answer_of_a_job_of_one_file_is_about_that_file() -> None:
-    """Whether it names it or not. Two are not told apart, and one without an answer goes out again."""
-    one = decide_answered_job(attempt("a", first=7), [Answer(None, True, "x", 1.5)], 3, SUCCESS)
-    assert (one.answers, one.failures) == ([("a", Answer("a", True, "x", 1.5))], [])
-    assert one.warnings == ["1 answers have a confidence outside 0 to 1"]
-    two = decide_answered_job(attempt("a"), [yes(None), yes(None, "y")], 3, SUCCESS)
-    assert (two.answers, two.requeued, len(two.failures)) == ([], (), 1)
-    assert decide_answered_job(attempt("a"), [null(None)], 3, SUCCESS).requeued
-    of_two = decide_answered_job(attempt("a", "b"), [yes(None)], 3, SUCCESS)
-    assert (of_two.answers, of_two.requeued, len(of_two.failures)) == ([], (), 2)
-    # An old job may have held other files, too.
-    assert not decide_answered_job(attempt("a", recheck=True), [yes(None)], 3, SUCCESS).answers
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
