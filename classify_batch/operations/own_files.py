@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from classify_batch.store.holder import LOCK
-from classify_batch.vocabulary import (
-    CANCEL_JSON,
-    EARLIER_EVENTS_JSONL,
-    EVENTS_JSONL,
-    MANIFEST_JSON,
-    PATHS_JSONL,
-    PLAN_JSONL,
-    RUN_JSON,
-    SANDBOX_FOLDER,
-    TUNE_JSON,
-    Log,
-)
+from classify_batch.store.trust import NUMBERED_FILES, RUN_FILES
+from classify_batch.vocabulary import RUN_JSON, SANDBOX_FOLDER
 
-_NAMES = frozenset(
-    (RUN_JSON, PLAN_JSONL, PATHS_JSONL, MANIFEST_JSON, TUNE_JSON, CANCEL_JSON, EVENTS_JSONL, EARLIER_EVENTS_JSONL, LOCK)
-).union(Log)
-_NUMBERED = re.compile(r"(?:failures|retry)\.\d+\.jsonl")
+_NAMES = frozenset(RUN_FILES)
 
 
 def is_file_of_run(path: Path, run_dir: Path | None = None) -> bool:
@@ -39,6 +24,6 @@ def _is_file_of_run(path: Path, begins: Path | None) -> bool:
         return folder == begins or (folder / RUN_JSON).exists()
 
     name = path.name.casefold()  # some file systems ignore case
-    if name in _NAMES or _NUMBERED.fullmatch(name):
+    if name in _NAMES or NUMBERED_FILES.fullmatch(name):
         return holds_run(path.parent)
     return any(folder.name == SANDBOX_FOLDER and holds_run(folder.parent) for folder in path.parents)

@@ -48,11 +48,12 @@ from classify_batch.vocabulary import (
 
 _ROOT = 0
 _EVENTS = (EVENTS_JSONL, EARLIER_EVENTS_JSONL)
-_FILES = (RUN_JSON, PLAN_JSONL, PATHS_JSONL, MANIFEST_JSON, TUNE_JSON, CANCEL_JSON, LOCK, *Log, *_EVENTS)
-_NAMES = (*_FILES, SANDBOX_FOLDER, SANDBOX_LEDGER, SHARDS_FOLDER)
+RUN_FILES = (RUN_JSON, PLAN_JSONL, PATHS_JSONL, MANIFEST_JSON, TUNE_JSON, CANCEL_JSON, LOCK, *Log, *_EVENTS)
+"""The files of a run directory, besides those of `NUMBERED_FILES`."""
+_NAMES = (*RUN_FILES, SANDBOX_FOLDER, SANDBOX_LEDGER, SHARDS_FOLDER)
 _FOLDERS = (SANDBOX_FOLDER, SHARDS_FOLDER)
 _SHARD = re.compile(r"\d{5}")
-_NUMBERED = re.compile(r"(?:failures|retry|lease)\.\d+\.jsonl")
+NUMBERED_FILES = re.compile(r"(?:failures|retry|lease)\.\d+\.jsonl")
 _TARGET_CHARACTERS = 200
 _TRUST = "if you trust all who may write to this one, give --trust-run-dir (in Python trust_run_dir=True)"
 
@@ -148,7 +149,7 @@ def name_user(uid: int) -> str:
 def _present_files(directory: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
     """The files of a run that are there, links among them, and how they are; and the shards that are to be looked at
     more closely."""
-    numbered = (each.name for each in os.scandir(directory) if _NUMBERED.fullmatch(each.name))
+    numbered = (each.name for each in os.scandir(directory) if NUMBERED_FILES.fullmatch(each.name))
     for name in (*_NAMES, *sorted(numbered), *sorted(_noticeable_shards(directory / SHARDS_FOLDER))):
         path = directory / name
         try:

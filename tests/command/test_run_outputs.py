@@ -177,7 +177,7 @@ def test_no_output_is_written_over_a_file_of_the_run(workplace: Path, option: st
     (workplace / "link").symlink_to("run/results.jsonl")
     names = [path.name for path in (workplace / "run").iterdir() if path.is_file()]
     assert {"run.json", "results.jsonl", "manifest.json", "lock", "events.jsonl"} <= set(names)
-    for target in (*(f"run/{name}" for name in names), "run/failures.1.jsonl", "link"):
+    for target in (*(f"run/{name}" for name in names), "run/failures.1.jsonl", "run/lease.1.jsonl", "link"):
         done = command("resume", "run", option, target, folder=workplace, status=2)
         assert f"{target} is a file of the run itself" in done.stderr
         assert "hint:" in done.stderr
