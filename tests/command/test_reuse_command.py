@@ -283,7 +283,7 @@ def test_what_an_earlier_run_has_in_flight_is_told_before_it_is_paid_again(tmp_p
         again = ("--reuse", "runs/monday")
         place.done(*place.words("monday", MONDAY, "--submit-only"), status=75)
         said = place.done(*place.words("planned", MONDAY, *again, command="plan")).stderr
-        assert "runs/monday has 3 jobs, or creates that may have made one, whose answers it hasn't collected" in said
+        assert "runs/monday has 3 jobs in flight, whose answers it hasn't collected" in said
         assert "let it go on first: `classify-batch resume runs/monday`" in said
 
         place.done("resume", "runs/monday")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from classify_batch.engine.context import EngineContext
 from classify_batch.engine.reconciler.evidence import Evidence
+from classify_batch.engine.reconciler.listing import READ_CALLS_MAX
 from classify_batch.engine.server_clocks import compare_server_clocks
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_key
@@ -24,8 +25,6 @@ from classify_batch.rundir.journal.replay import RunSnapshot
 
 TAKEN_OVER_MAX = 100
 """So many of the jobs that an earlier process left in flight are witnesses: the latest."""
-
-READ_CALLS_MAX = 6
 
 
 class Witness(NamedTuple):

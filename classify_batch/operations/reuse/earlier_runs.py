@@ -67,10 +67,10 @@ def _warn_of_open_jobs(place: RunPlace, parts: Sequence[RunOnDisk]) -> None:
     jobs = sum(len(each.open_attempts) for each in snapshots)
     if jobs or any(each.pending_retries for each in snapshots):
         log.warning(
-            "%s has %s jobs, or creates that may have made one, whose answers it hasn't collected: those of its files "
-            "that are in this input are sent, and paid, once more. To pay once, end this, and let it go on first: `%s`",
+            "%s has %s in flight, whose answers it hasn't collected: those of its files that are in this input are "
+            "sent, and paid, once more. To pay once, end this, and let it go on first: `%s`",
             place.where,
-            f"{jobs:,}" if jobs else "some",
+            "one job" if jobs == 1 else f"{jobs:,} jobs" if jobs else "some jobs",
             command_of("resume", place.where),
         )
 

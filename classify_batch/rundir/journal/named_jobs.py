@@ -1,5 +1,5 @@
 """Which jobs a journal names: those are somebody's already, and no candidates for a create whose answer was lost. The
-latest of them are what a job list has to show before it is believed.
+latest of them show whether the job list has the clock of creates.
 
 A shard looks them up in the journals of its siblings, too: their jobs stand in the same list, and can't be
 distinguished from its own until their results are read. That is all it is for: a job that a sibling has not written
