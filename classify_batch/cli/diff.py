@@ -44,8 +44,7 @@ def diff_command(before: Path, after: Path, as_json: bool, only: str | None, min
     Example:
       classify-batch diff runs/monday runs/tuesday --only type
     """
-    import anyio
-
+    from classify_batch.cli.event_loop import run_in_event_loop
     from classify_batch.operations.diff.changes import Change, Diff
     from classify_batch.operations.diff.diff_runs import diff_runs
     from classify_batch.operations.diff.summary import format_diff, summarize_diff
@@ -60,7 +59,7 @@ def diff_command(before: Path, after: Path, as_json: bool, only: str | None, min
             sink=lambda lines: click.echo(lines, nl=False),
         )
 
-    summary = summarize_diff(anyio.run(compare_runs), (str(before), str(after)))
+    summary = summarize_diff(run_in_event_loop(compare_runs), (str(before), str(after)))
     if as_json:
         click.echo(encode_line(summary), nl=False)  # types come from the server, and may hold lone surrogates
     else:

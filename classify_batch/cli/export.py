@@ -40,8 +40,7 @@ def export_command(directory: Path, target: str, only: str | None, partition: tu
     """
     from functools import partial
 
-    import anyio
-
+    from classify_batch.cli.event_loop import run_in_event_loop
     from classify_batch.cli.interruption import run_until_signal
     from classify_batch.errors import UsageError
     from classify_batch.operations.export.export_run import export_lines, export_run
@@ -55,7 +54,7 @@ def export_command(directory: Path, target: str, only: str | None, partition: tu
         if as_json:
             raise UsageError("--json and the outcomes can't both go to stdout", hint="leave --json out, or name a file")
         sink = partial(click.echo, nl=False)
-        exported = anyio.run(partial(export_lines, directory, sink, only=selected))
+        exported = run_in_event_loop(partial(export_lines, directory, sink, only=selected))
     else:
         exported = run_until_signal(partial(export_run, directory, target, only=selected, partition=partition))
     where = exported.path or exported.url or "stdout"

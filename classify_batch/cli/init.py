@@ -84,13 +84,12 @@ def refuse_bad_target(path: Path) -> None:
 
 def write_new_file(path: Path, text: str) -> None:
     """Writes a file that isn't there yet, whole or not at all. Raises UsageError; StoreError where the disk refuses."""
-    import anyio
-
+    from classify_batch.cli.event_loop import run_in_event_loop
     from classify_batch.errors import UsageError
     from classify_batch.store.atomic_file import create_file
 
     try:
-        anyio.run(create_file, path, text.encode())
+        run_in_event_loop(create_file, path, text.encode())
     except FileExistsError:
         raise UsageError(f"{path} is there already", hint="name another file, or remove it first") from None
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 import anyio
 
 from classify_batch.cli import signals
+from classify_batch.cli.event_loop import run_in_event_loop
 from classify_batch.cli.jobs.repeat_command import complete_commands
 from classify_batch.cli.rendering.warnings import printing_warnings
 from classify_batch.errors import ClassifyBatchError, InterruptedEarlyError
@@ -28,7 +29,7 @@ def run_until_signal(
     error that is raised then."""
     try:
         with printing_warnings():
-            return anyio.run(cancel_on_signal, work, make_error)
+            return run_in_event_loop(cancel_on_signal, work, make_error)
     except ClassifyBatchError as error:
         error.hint = complete_commands(error.hint)
         raise

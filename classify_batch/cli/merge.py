@@ -29,12 +29,11 @@ def merge_command(directories: tuple[Path, ...], output: Path, as_json: bool, tr
     Example:
       classify-batch merge runs/emea runs/apac --output runs/all
     """
-    import anyio
-
+    from classify_batch.cli.event_loop import run_in_event_loop
     from classify_batch.cli.running import print_result
     from classify_batch.operations.merge.merge_runs import amerge
 
     async def merge() -> RunResult:
         return await amerge(directories, output, trust_run_dir=trust_run_dir)
 
-    return print_result(anyio.run(merge), "", as_json=as_json)
+    return print_result(run_in_event_loop(merge), "", as_json=as_json)

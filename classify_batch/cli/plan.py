@@ -51,8 +51,7 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
     """
     from functools import partial
 
-    import anyio
-
+    from classify_batch.cli.event_loop import run_in_event_loop
     from classify_batch.cli.resume_command import resume_command_for
     from classify_batch.inputs.open import make_sources
     from classify_batch.operations.check.estimate import UploadSize, format_uploads
@@ -72,10 +71,12 @@ def plan_command(config: Path, sources: tuple[str, ...], run_dir: Path, **option
     scans: list[FolderScan] = []
     shards = parse_shards(options["shards"], None).shards
     took = {"reading": reading, "reuse": options["reuse"], "on_scan": scans.append, "shards": shards}
-    run = anyio.run(partial(make_plan, settings, source, place, **took, **chosen))
+    run = run_in_event_loop(partial(make_plan, settings, source, place, **took, **chosen))
     chunks = run.chunks - (run.reused.chunks if run.reused is not None else 0)
     parse_jobs = (
-        anyio.run(count_planned_parse_jobs, place.open(), run.chunks - chunks) if capabilities.takes_parse_jobs else 0
+        run_in_event_loop(count_planned_parse_jobs, place.open(), run.chunks - chunks)
+        if capabilities.takes_parse_jobs
+        else 0
     )
     cost = estimate_cost_max(run.files - run.reused_files, settings, parse_jobs=parse_jobs)
     click.echo(f"files       {run.files:,}  ({run.duplicates:,} repeated IDs left out)")

@@ -50,8 +50,7 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
     Example:
       classify-batch resume runs/today --jobs-in-flight 50
     """
-    import anyio
-
+    from classify_batch.cli.event_loop import run_in_event_loop
     from classify_batch.cli.resume_command import resume_command_for
     from classify_batch.cli.running import run_to_end
     from classify_batch.operations.open_run import read_run_settings
@@ -61,7 +60,7 @@ def resume_command(directory: Path, config: Path | None, as_json: bool, **option
     if config is not None:
         settings = Settings.load(config, **given)
     else:
-        settings = Settings.from_stored(anyio.run(read_run_settings, directory), **given)
+        settings = Settings.from_stored(run_in_event_loop(read_run_settings, directory), **given)
     trusted, executor = options["trust_run_dir"], take_executor(options)
     next_command = resume_command_for(directory, settings, config, trusted=trusted, more=executor_words(options))
     return run_to_end(

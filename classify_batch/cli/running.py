@@ -10,10 +10,10 @@ from functools import partial
 from os import PathLike
 from pathlib import Path
 
-import anyio
 import click
 
 from classify_batch.cli import signals
+from classify_batch.cli.event_loop import run_in_event_loop
 from classify_batch.cli.rendering.outputs import color_line, printable, printing_result, to_json_line
 from classify_batch.cli.rendering.progress import Display, Verbosity, showing_run
 from classify_batch.cli.rendering.summary import format_run_summary
@@ -110,9 +110,9 @@ def run_until_stopped(
             showing_run(verbosity) as display,
         ):
             if files is None:
-                return anyio.run(partial(_stop_on_signal, partial(carry_out, display)))
+                return run_in_event_loop(_stop_on_signal, partial(carry_out, display))
             watched = display._replace(on_progress=files.with_metrics(display.on_progress))
-            result = anyio.run(partial(_stop_on_signal, partial(carry_out, watched)))
+            result = run_in_event_loop(_stop_on_signal, partial(carry_out, watched))
             files.write_end(result)
             return result
     finally:

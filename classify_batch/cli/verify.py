@@ -24,13 +24,12 @@ def verify_command(directory: Path) -> int:
     Example:
       classify-batch verify runs/today
     """
-    import anyio
-
+    from classify_batch.cli.event_loop import run_in_event_loop
     from classify_batch.cli.rendering.outputs import printable, printing_result
     from classify_batch.errors import ExitStatus
     from classify_batch.operations.shards.verify_run import verify_run
 
-    found = anyio.run(verify_run, directory)
+    found = run_in_event_loop(verify_run, directory)
     undamaged = ExitStatus.COMPLETE if found.complete else ExitStatus.INCOMPLETE
     status = ExitStatus.USAGE if found.errors else undamaged
     with printing_result(status):
