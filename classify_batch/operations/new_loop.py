@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from classify_batch.errors import UsageError
+from classify_batch.streams.signal_wakeup import signals_wake_this_loop
 
 Result = TypeVar("Result")
 
@@ -32,7 +33,8 @@ def run_in_new_loop(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
 async def _as_coroutine(work: Callable[[], Awaitable[Result]]) -> Result:
     """For asyncio.run: anyio.run refuses a thread whose context was copied from a loop of anyio's, as that of
     asyncio.to_thread is."""
-    return await work()
+    with signals_wake_this_loop():
+        return await work()
 
 
 def refuse_no_asyncio(name: str) -> None:

@@ -21,24 +21,30 @@ pytestmark = pytest.mark.slow
 
 PATIENCE_S = 20
 
-UNNOTICED = """
-import os, runpy, signal, sys, threading
+SIGNALLED_BY_A_THREAD = """
+import os, signal, threading
 
 def signal_this_thread():
     number = int(os.read(0, 10))
     signal.pthread_kill(threading.get_ident(), number)
 
 threading.Thread(target=signal_this_thread, daemon=True).start()
+"""
+
+COMMAND = f"""
+{SIGNALLED_BY_A_THREAD}
+import runpy, sys
+
 sys.argv[0] = "classify-batch"
 runpy.run_module("classify_batch", run_name="__main__")
 """
 
 
-def begin(folder: Path, *words: str) -> CommandProcess[str]:
-    """Starts the command; the number of a signal that it reads is sent as one that nothing wakes for."""
+def begin(folder: Path, script: str, *words: str) -> CommandProcess[str]:
+    """Starts a script; the number of a signal that it reads is sent as one that nothing wakes for."""
     pipe = subprocess.PIPE
     return CommandProcess(
-        [*SCRIPT, UNNOTICED, *words], cwd=folder, env=environment(), text=True, stdin=pipe, stdout=pipe, stderr=pipe
+        [*SCRIPT, script, *words], cwd=folder, env=environment(), text=True, stdin=pipe, stdout=pipe, stderr=pipe
     )
 
 
@@ -63,8 +69,33 @@ def test_a_command_ends_by_a_signal_that_interrupts_no_wait(
         (tmp_path / "c.toml").write_text(CONFIG.format(base_url=base_url))
         (tmp_path / "ids.txt").write_text("a\n")
         last = ("--base-url", base_url) if words[0] == "jobs" else ()
-        with begin(tmp_path, *words, *last) as process, listener.accept()[0] as connection:
+        with begin(tmp_path, COMMAND, *words, *last) as process, listener.accept()[0] as connection:
             assert connection.recv(10)
             said = send_unnoticed(process, number)
     assert process.returncode == 75, said
     assert f"interrupted by {number.name}" in said
+
+
+CALLED = """
+import sys
+import classify_batch
+
+settings = classify_batch.Settings.load("c.toml")
+try:
+    classify_batch.upload(settings, ["c.toml"])
+except KeyboardInterrupt:
+    sys.exit("stopped by Ctrl-C")
+"""
+
+
+def test_a_python_call_ends_by_a_signal_that_interrupts_no_wait(tmp_path: Path) -> None:
+    """In a program, too, where nothing else wakes the loop, as progress does in a run."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(PATIENCE_S)
+        (tmp_path / "c.toml").write_text(CONFIG.format(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        script = f"{SIGNALLED_BY_A_THREAD}\n{CALLED}"
+        with begin(tmp_path, script) as process, listener.accept()[0] as connection:
+            assert connection.recv(10)
+            said = send_unnoticed(process, signal.SIGINT)
+    assert process.returncode == 1, said
+    assert said.endswith("stopped by Ctrl-C\n")

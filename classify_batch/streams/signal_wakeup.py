@@ -1,0 +1,39 @@
+"""Signals that wake a waiting event loop.
+
+Python runs a signal's handler between two of its own steps. A signal that comes after the last of them, and just before
+the system begins to wait for the network, would be heard of with the next packet only: for a server that never answers,
+that is a minute later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_NUMBERS_READ_AT_ONCE = 4096
+
+
+@contextmanager
+def signals_wake_this_loop() -> Iterator[None]:
+    """While it is open, each signal wakes the running event loop of asyncio. In another thread than the main one it
+    does nothing: Python runs handlers in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    reader, writer = socket.socketpair()
+    with reader, writer:
+        reader.setblocking(False)
+        writer.setblocking(False)
+        loop.add_reader(reader, reader.recv, _NUMBERS_READ_AT_ONCE)  # to be woken is all: handlers run by themselves
+        # A full buffer wakes as well.
+        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            loop.remove_reader(reader)
