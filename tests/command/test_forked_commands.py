@@ -154,7 +154,7 @@ def test_a_forked_process_has_what_a_fresh_one_has(tmp_path: Path, how: str) -> 
         "signal.raise_signal(signal.SIGTERM)",
         "sys.stdout = open('/dev/full', 'w'); print('lost')",
         "import atexit; atexit.register(print, 'last'); print('first')",
-        "import threading; threading.Timer(0.1, print, ['late']).start(); print('early')",
+        "from threading import *; Thread(target=lambda: (main_thread().join(), print('late'))).start(); print('early')",
         "print(input(), sys.stdin.read())",
         "os._exit(9)",
     ],
