@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ import pytest
 
 from classify_batch.errors import EXIT_STATUS_MEANINGS
 from tests.support.command_line import KEY, PATIENCE_S, asked, command_process, environment, sandbox, until
+from tests.support.leaving import EXIT_TIMEOUT_S, LeaveTimer
 from tests.support.start_command import COMMAND, CommandProcess
 
 HEADER = "s3cr3t-header"
@@ -393,10 +393,9 @@ def test_a_signal_before_anything_is_sent_leaves_nothing_behind(
     assert process.stdin is not None
     process.stdin.write("a\n")
     process.stdin.flush()
-    begun_s = time.monotonic()
+    timer = LeaveTimer(process)
     process.send_signal(number)
-    process.wait(PATIENCE_S)
-    assert time.monotonic() - begun_s < 4
+    assert timer.wait_s() < EXIT_TIMEOUT_S
     said = process.communicate()[1]
     assert process.returncode == 75, said
     assert f"interrupted by {number.name}" in said
@@ -416,10 +415,10 @@ def test_a_signal_stops_a_run_and_the_same_command_collects_its_jobs(
     before = asked(slow)["creates_accepted"]
     process = place.start(*RUN, "--json")
     until(lambda: asked(slow)["creates_accepted"] == before + 3, process)
-    begun_s = time.monotonic()
+    timer = LeaveTimer(process)
     process.send_signal(number)
+    assert timer.wait_s() < EXIT_TIMEOUT_S
     out, said = process.communicate(timeout=PATIENCE_S)
-    assert time.monotonic() - begun_s < 4
     assert process.returncode == 75, said
     manifest = json.loads(out)
     assert (manifest["state"], manifest["exit_status"]) == ("incomplete", 75)
@@ -451,10 +450,10 @@ def begun_at(place: Place, silent: socket.socket) -> Iterator[subprocess.Popen[s
 def test_a_signal_ends_a_run_within_4_s_while_a_create_hangs(place: Place, silent: socket.socket) -> None:
     """Also where the server hangs the run ends within 4 s, and says that creates are ambiguous."""
     with begun_at(place, silent) as process:
-        begun_s = time.monotonic()
+        timer = LeaveTimer(process)
         process.send_signal(signal.SIGINT)
+        assert timer.wait_s() < EXIT_TIMEOUT_S
         said = process.communicate(timeout=PATIENCE_S)[1]
-        assert time.monotonic() - begun_s < 4
     assert process.returncode == 75, said
     assert "creates are ambiguous" in place.done("verify", "run", status=75).stdout
 
@@ -465,11 +464,8 @@ def test_a_second_signal_exits_at_once_and_the_run_can_be_resumed(
 ) -> None:
     """The second signal doesn't wait for the server: 130 or 143, and the directory can be gone on with."""
     with begun_at(place, silent) as process:
-        begun_s = time.monotonic()
-        while process.poll() is None:
-            process.send_signal(number)
-            time.sleep(0.05)
-        assert time.monotonic() - begun_s < 2
-    assert process.returncode == 128 + number
+        timer = LeaveTimer(process)
+        assert timer.wait_s(meanwhile=lambda: os.kill(process.pid, number)) < 2
     assert "left at once" in process.communicate()[1]
+    assert process.returncode == 128 + number
     assert "sound, incomplete" in place.done("verify", "run", status=75).stdout

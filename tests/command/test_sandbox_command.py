@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from classify_batch.sandbox import read_billed
-from tests.support.command_line import command
+from tests.support.command_line import PATIENCE_S, command
+from tests.support.leaving import LeaveTimer
 from tests.support.start_command import CommandProcess, run_process
 
 JOBS = "/api/v1/classifier/jobs"
@@ -50,7 +51,7 @@ def test_the_sandbox_prints_its_url_and_stops_at_a_signal(number: signal.Signals
         assert base_url.startswith("http://127.0.0.1:")
         assert ask(base_url).json()["items"] == []
         process.send_signal(number)
-        assert process.communicate(timeout=10) == ("", "")
+        assert process.communicate(timeout=PATIENCE_S) == ("", "")
         assert process.returncode == 0
 
 
@@ -146,8 +147,10 @@ def test_a_signal_ends_the_sandbox_while_requests_hang() -> None:
         while stats.get("requests") != {"list": {"no answer": 1}} or stats["creates_accepted"] < 1:
             assert process.poll() is None
             stats = ask(base_url, "/sandbox/stats").json()
+        timer = LeaveTimer(process)
         process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=2.5) == ("", "")
+        assert timer.wait_s() < 2.5
+        assert process.communicate() == ("", "")
         assert isinstance(hanging.exception(), httpx.RemoteProtocolError)
         assert slow.result().status_code == 200
 

@@ -19,13 +19,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.command_line import asked, environment, sandbox, until
+from tests.support.command_line import PATIENCE_S, asked, environment, sandbox, until
+from tests.support.leaving import EXIT_TIMEOUT_S, LeaveTimer
 from tests.support.start_command import COMMAND
 
 pytestmark = pytest.mark.slow
 
-PATIENCE_S = 20
-EXIT_TIMEOUT_S = 4.0
 
 CONFIG = """
 [api]
@@ -69,10 +68,13 @@ def begin(place: Path, *words: str, ignored: tuple[signal.Signals, ...] = (), **
     )
 
 
-def ended(process: subprocess.Popen[str], begun_s: float) -> str:
-    """What a process said that had to leave within four seconds of `begun_s`."""
+def stopped(process: subprocess.Popen[str], number: signal.Signals = signal.SIGTERM) -> str:
+    """What a process said that had to leave within four seconds of a signal."""
+    timer = LeaveTimer(process)
+    process.send_signal(number)
+    took_s = timer.wait_s()
     _, said = process.communicate(timeout=PATIENCE_S)
-    assert time.monotonic() - begun_s < EXIT_TIMEOUT_S, said
+    assert took_s < EXIT_TIMEOUT_S, said
     assert "Traceback" not in said
     return said
 
@@ -88,9 +90,7 @@ def test_a_hangup_ends_a_run_like_sigterm(place: Path, slow: str) -> None:
     before = asked(slow)["creates_accepted"]
     with begin(place, *RUN) as process:
         until(lambda: asked(slow)["creates_accepted"] > before, process)
-        begun_s = time.monotonic()
-        process.send_signal(signal.SIGHUP)
-        said = ended(process, begun_s)
+        said = stopped(process, signal.SIGHUP)
     assert process.returncode == 75, said
     manifest = json.loads((place / "run" / "manifest.json").read_text())
     assert (manifest["state"], manifest["reason"]) == ("incomplete", "interrupted by SIGHUP")
@@ -116,14 +116,11 @@ def test_a_terminal_that_is_closed_ends_a_run_in_order(place: Path, slow: str) -
         [*COMMAND, *RUN], cwd=place, env=environment(TERM="xterm"), preexec_fn=take_terminal, **streams
     ) as process:
         os.close(theirs)
-        begun_s = time.monotonic()
-        while asked(slow)["creates_accepted"] == before:
-            assert time.monotonic() - begun_s < PATIENCE_S
-            time.sleep(0.01)
+        until(lambda: asked(slow)["creates_accepted"] > before)
+        timer = LeaveTimer(process)
         os.close(ours)
-        begun_s = time.monotonic()
+        assert timer.wait_s() < EXIT_TIMEOUT_S
         assert process.wait(PATIENCE_S) == 75
-        assert time.monotonic() - begun_s < EXIT_TIMEOUT_S
     manifest = json.loads((place / "run" / "manifest.json").read_text())
     assert manifest["reason"] == "interrupted by SIGHUP"
 
@@ -207,9 +204,7 @@ def test_a_signal_ends_a_command_whose_input_says_nothing(place: Path, command: 
             stack.callback(os.killpg, feeder.pid, signal.SIGKILL)
         process = stack.enter_context(begin(place, *words))
         wait_until_it_reads(process)
-        begun_s = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        said = ended(process, begun_s)
+        said = stopped(process)
     assert process.returncode == 75, said
     assert "interrupted by SIGTERM" in said
     assert not (place / "run").exists()
@@ -224,9 +219,7 @@ def test_a_signal_ends_a_command_that_reads_a_slow_command(place: Path, command:
         os.close(theirs)
         os.write(ours, b"a\n")
         wait_until_it_reads(process)
-        begun_s = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        said = ended(process, begun_s)
+        said = stopped(process)
         os.close(ours)
     assert process.returncode == 75, said
 
@@ -264,9 +257,7 @@ def test_a_signal_ends_a_command_that_hangs_outside_its_loop(place: Path) -> Non
     )
     with process:
         time.sleep(2)
-        begun_s = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        said = ended(process, begun_s)
+        said = stopped(process)
     assert process.returncode == 75, said
     assert "interrupted by SIGTERM" in said
 

@@ -13,13 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.command.test_signals import CONFIG, EXIT_TIMEOUT_S, RUN
-from tests.support.command_line import environment
+from tests.command.test_signals import CONFIG, RUN
+from tests.support.command_line import PATIENCE_S, environment
+from tests.support.leaving import EXIT_TIMEOUT_S, LeaveTimer
 from tests.support.start_command import SCRIPT, CommandProcess
 
 pytestmark = pytest.mark.slow
-
-PATIENCE_S = 20
 
 SIGNALLED_BY_A_THREAD = """
 import os, signal, threading
@@ -51,9 +50,13 @@ def begin(folder: Path, script: str, *words: str) -> CommandProcess[str]:
 def send_unnoticed(process: CommandProcess[str], number: signal.Signals) -> str:
     """Returns what the process said, which had to leave within four seconds."""
     time.sleep(0.3)  # it waits for the network by then: any earlier moment is no worse
-    begun_s = time.monotonic()
-    _, said = process.communicate(str(int(number)), timeout=PATIENCE_S)
-    assert time.monotonic() - begun_s < EXIT_TIMEOUT_S, said
+    timer = LeaveTimer(process)
+    assert process.stdin is not None
+    process.stdin.write(str(int(number)))
+    process.stdin.flush()
+    took_s = timer.wait_s()
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert took_s < EXIT_TIMEOUT_S, said
     return said
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.support.leaving import EXIT_TIMEOUT_S, LeaveTimer
 from tests.support.real_run import Run, independent_server, sandbox
 
 KILLS = 3
-EXIT_TIMEOUT_S = 4.0
 SOME_BYTES = 1000
 
 HABITS = (
@@ -65,10 +65,10 @@ def test_a_first_signal_ends_the_run_in_order(tmp_path: Path, number: signal.Sig
         run = Run(tmp_path, server, numbered(240))
         with run.start() as process:
             assert run.wait_for_bytes(process, SOME_BYTES)
-            asked_s = time.monotonic()
+            timer = LeaveTimer(process)
             process.send_signal(number)
-            _, said = process.communicate(timeout=EXIT_TIMEOUT_S)
-            assert time.monotonic() - asked_s < EXIT_TIMEOUT_S
+            assert timer.wait_s() < EXIT_TIMEOUT_S
+            _, said = process.communicate()
             assert process.returncode == 75, said
         assert "next:" in said
         assert run.verify()[0] == 75
@@ -83,10 +83,7 @@ def test_a_second_signal_ends_the_run_at_once(tmp_path: Path, number: signal.Sig
         run = Run(tmp_path, server, numbered(60))
         with run.start() as process:
             assert run.wait_for(process, lambda: server.ledger.exists() and server.ledger.stat().st_size > 0)
-            process.send_signal(number)
-            asked_s = time.monotonic()
-            while process.poll() is None and time.monotonic() - asked_s < EXIT_TIMEOUT_S:
-                time.sleep(0.05)
-                process.send_signal(number)
-            assert process.wait(timeout=EXIT_TIMEOUT_S) == status
+            timer = LeaveTimer(process)
+            assert timer.wait_s(meanwhile=lambda: os.kill(process.pid, number)) < EXIT_TIMEOUT_S
+            assert process.wait() == status
         assert run.judge(*run.to_end()) == {}
