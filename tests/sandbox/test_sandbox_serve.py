@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from classify_batch.errors import UsageError
 from classify_batch.sandbox import Faults, Options, open_sandbox, read_billed, serve_in_loop
 from classify_batch.sandbox.server.request_checks import BODY_BYTES_MAX
+from tests.support.sandbox_client import AT_ONCE_S, hold_up_stops
 
 JOBS = "/api/v1/classifier/jobs"
 HEADERS = {"Authorization": "Bearer sandbox"}
@@ -48,17 +50,19 @@ def test_answers_carry_the_date() -> None:
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:
-    """Fifty requests over one connection take well under the 40 ms each that Nagle's algorithm would cost."""
+    """Over one connection, a request takes well under the 40 ms that Nagle's algorithm would cost each."""
 
-    async def main() -> float:
+    async def main() -> list[float]:
         with open_sandbox(Options()) as app:
             async with serve_in_loop(app) as base_url, client_of(base_url) as client:
-                started_s = time.monotonic()
-                for _ in range(50):
+                moments_s = []
+                for _ in range(51):
                     await client.get(JOBS)
-                return time.monotonic() - started_s
+                    moments_s.append(time.monotonic())
+                return [later - earlier for earlier, later in pairwise(moments_s)]
 
-    assert asyncio.run(main()) < 1.5
+    # Other work makes some slow, and Nagle's algorithm would make all slow but the first, which TCP acknowledges soon.
+    assert min(asyncio.run(main())[25:]) < 0.035
 
 
 def test_a_body_too_large_is_413() -> None:
@@ -73,8 +77,9 @@ def test_a_body_too_large_is_413() -> None:
     assert asyncio.run(main()) == (413, ["detail"], 200)
 
 
-def test_the_server_stops_at_once_with_connections_open() -> None:
+def test_the_server_stops_at_once_with_connections_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """An idle keep-alive connection doesn't hold the end up, and nothing listens afterwards."""
+    hold_up_stops(monkeypatch)
 
     async def main() -> tuple[float, int]:
         with open_sandbox(Options()) as app:
@@ -90,7 +95,7 @@ def test_the_server_stops_at_once_with_connections_open() -> None:
                 return took_s, probe.connect_ex(("127.0.0.1", httpx.URL(base_url).port))
 
     took_s, refused = asyncio.run(main())
-    assert took_s < 1
+    assert took_s < AT_ONCE_S
     assert refused != 0
 
 

@@ -7,15 +7,27 @@ from typing import Any
 
 import anyio
 import httpx
+import pytest
 from trio.testing import MockClock
 
 from classify_batch.sandbox import Options, open_sandbox
+from classify_batch.sandbox.server import serve
 from tests.support.loop_clock import LoopClock
+
+HELD_UP_S = 60
+AT_ONCE_S = 20.0
+"""A server that stops waits for no request that hangs. These seconds tell that on any machine, where one that did wait
+would take a minute."""
 
 RULES = [
     {"type": "invoice", "description": "has line items and a total"},
     {"type": "letter", "description": "has a salutation and a signature"},
 ]
+
+
+def hold_up_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What holds up the end of a server that is embedded from now on does so for `HELD_UP_S`, instead of 3 s."""
+    monkeypatch.setattr(serve, "_IN_FLIGHT_S", HELD_UP_S)
 
 
 def run_script(
