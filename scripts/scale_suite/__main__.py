@@ -24,6 +24,7 @@ from scale_suite.case import (
     BUDGET_PER_S,
     SHARDS,
     Case,
+    Server,
     cluster_killed,
     environment,
     rate_of,
@@ -35,6 +36,9 @@ from scale_suite.case import (
 from scale_suite.nodes import cluster
 
 USED_MIN = 0.93
+USED_MIN_BUSY = 0.5
+"""Where other work keeps the CPUs busy all the time: eight that each used a share of their own would fail this, too."""
+
 COST_MAX = 1.10
 
 
@@ -53,14 +57,16 @@ class Proof:
             found = case.judge()
             said = rate_of(served.requests(), SHARDS)
         used = said["per s"] / BUDGET_PER_S
+        used_min = max(USED_MIN * (1 - said["busy"]), USED_MIN_BUSY)
         print(
             f"rate: {said['per s']:.2f} requests/s, {used:.1%} of {BUDGET_PER_S:g}; at most "
-            f"{said['most in a second']} in a second of {ALLOWED_PER_S}; {said['429']} times 429; {found}",
+            f"{said['most in a second']} in a second of {ALLOWED_PER_S}; {said['429']} times 429; "
+            f"{said['busy']:.0%} of the time processes waited for a CPU; {found}",
             flush=True,
         )
         self.faults += case.faults
-        if used < USED_MIN:
-            self.faults.append(f"rate: only {used:.1%} of the budget")
+        if used < used_min:
+            self.faults.append(f"rate: only {used:.1%} of the budget, where {used_min:.1%} could be used")
         if said["most in a second"] > ALLOWED_PER_S or said["429"]:
             self.faults.append(f"rate: {said}")
 
@@ -93,22 +99,30 @@ class Proof:
     def pairs(self, count: int) -> None:
         """Two processes that are given one shard at the same moment: one works, the other leaves with 75."""
         found, statuses = Counter[str](), Counter[str]()
-        # A job takes longer than two processes can be apart at their start on a busy machine: else both may end with 0.
-        with server(self.folder / "pair-server", per_s=None, job_s=2.5) as served:
+        with (
+            server(self.folder / "pair-server", per_s=None, job_s=2.5) as quick,
+            server(self.folder / "slow-pair-server", per_s=None, job_s=20.0) as slow,
+        ):
             for number in range(count):
-                case = Case(f"pair-{number}", self.folder / f"pair-{number}", served, files=10, per_s=200.0, shards=1)
-                planned = [*case.words("--shards", "1")]
-                planned[planned.index("run")] = "plan"
-                planned = [word for word in planned if word not in ("--progress", "none")]
-                subprocess.run(planned, env=environment(), capture_output=True, check=True)
-                both = [case.start(case.words("--shard", "0/1")) for _ in range(2)]
-                ended = sorted(case.end(each, (0, 75)) for each in both)
+                ended, case = self._pair(f"pair-{number}", quick)
+                if ended == [0, 0]:  # on a busy machine one may have ended before the other began
+                    self.faults += case.faults
+                    ended, case = self._pair(f"slow-pair-{number}", slow)
                 statuses[str(ended)] += 1
                 if ended != [0, 75]:
                     case.faults.append(f"{case.name}: exit statuses {ended}")
                 found.update(case.judge())
                 self.faults += case.faults
         print(f"two at once: {count} times, exit statuses {dict(statuses)}; {dict(found)}", flush=True)
+
+    def _pair(self, name: str, served: Server) -> tuple[list[int], Case]:
+        case = Case(name, self.folder / name, served, files=10, per_s=200.0, shards=1)
+        planned = [*case.words("--shards", "1")]
+        planned[planned.index("run")] = "plan"
+        planned = [word for word in planned if word not in ("--progress", "none")]
+        subprocess.run(planned, env=environment(), capture_output=True, check=True)
+        both = [case.start(case.words("--shard", "0/1")) for _ in range(2)]
+        return sorted(case.end(each, (0, 75)) for each in both), case
 
     def cost(self, files: int) -> None:
         """What a run of one shard costs by the cluster, apart from the cluster's own start."""
@@ -118,7 +132,7 @@ class Proof:
                 case = Case(how, self.folder / f"cost-{how}", served, files, per_s=100.0, shards=1)
                 before = len(served.requests()) if how == "ray" else 0
                 case.end(case.start(case.on(nodes) if how == "ray" else case.words()))
-                times = [at_s for at_s, _refused, _what in served.requests()[before:]]
+                times = [each.at_s for each in served.requests()[before:]]
                 spans[how] = times[-1] - times[0]
                 if how == "ray":
                     case.judge()

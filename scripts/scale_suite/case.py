@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from classify_batch.sandbox import read_billed
 from scale_suite.nodes import Nodes, kill, kill_session, shard_processes
@@ -55,6 +56,23 @@ def environment() -> dict[str, str]:
     return kept | own | {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 
+class Request(NamedTuple):
+    """A request as the server saw it.
+
+    Attributes:
+        at_s: when it was handled.
+        idle_s: it came later than that: the server had nothing to do then.
+        waits_s: for how long processes of the machine had waited for a CPU until then.
+        what: method and path.
+    """
+
+    at_s: float
+    idle_s: float
+    waits_s: float
+    refused: bool
+    what: str
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A server in a process of its own."""
@@ -62,12 +80,12 @@ class Server:
     base_url: str
     folder: Path
 
-    def requests(self) -> list[tuple[float, bool, str]]:
-        """Each request so far: when it came, whether it was refused, and what it was."""
+    def requests(self) -> list[Request]:
+        """Each request so far."""
         found = []
         for line in (self.folder / "requests.log").read_text().splitlines():
-            at_s, status, what = line.split(" ", 2)
-            found.append((float(at_s), status == "429", what))
+            at_s, idle_s, waits_s, status, what = line.split(" ", 4)
+            found.append(Request(float(at_s), float(idle_s), float(waits_s), status == "429", what))
         return found
 
 
@@ -234,21 +252,22 @@ def cluster_killed(case: Case, nodes: Nodes, chance: random.Random) -> int:
     return int(interrupted)
 
 
-def rate_of(requests: Sequence[tuple[float, bool, str]], shards: int) -> dict[str, float]:
+def rate_of(requests: Sequence[Request], shards: int) -> dict[str, float]:
     """How much of the budget was used from the last shard's first create on, until the first shard had no create left
-    to send; the most requests in any second; and the 429s."""
-    creates = [at_s for at_s, _refused, what in requests if what.startswith("POST")]
-    times = sorted(at_s for at_s, _refused, _what in requests)
+    to send; the share of that time in which some process waited for a CPU; the most requests that must have come within
+    a second; and the 429s."""
+    creates = [each.at_s for each in requests if each.what.startswith("POST")]
     most, first = 0, 0
-    for last, at_s in enumerate(times):
-        while times[first] <= at_s - 1.0:
+    for last, request in enumerate(requests):
+        while requests[first].idle_s <= request.at_s - 1.0:
             first += 1
         most = max(most, last - first + 1)
-    begins_s, ends_s = creates[shards - 1], creates[-1]
-    inside = [at_s for at_s in times if begins_s <= at_s <= ends_s]
+    inside = [each for each in requests if creates[shards - 1] <= each.at_s <= creates[-1]]
+    took_s = inside[-1].at_s - inside[0].at_s
     return {
-        "per s": (len(inside) - 1) / (ends_s - begins_s),
+        "per s": (len(inside) - 1) / took_s,
+        "busy": (inside[-1].waits_s - inside[0].waits_s) / took_s,
         "most in a second": most,
-        "429": sum(refused for _at_s, refused, _what in requests),
-        "longest gap": max((later - earlier for earlier, later in pairwise(inside)), default=0.0),
+        "429": sum(each.refused for each in requests),
+        "longest gap": max((later.at_s - earlier.at_s for earlier, later in pairwise(inside)), default=0.0),
     }
