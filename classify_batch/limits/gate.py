@@ -39,11 +39,8 @@ class Passage(Protocol):
     def passed_s(self) -> float:
         """When, by the event loop's clock."""
 
-    def mark_sent(self) -> float:
-        """It is sent now; returns that time."""
-
     async def wait_and_mark_sent(self) -> float:
-        """Waits until it may be sent, having been made ready after it passed; returns that time."""
+        """Call it when the request is ready. Waits until it may be sent, and returns that time."""
 
 
 class Gate(Protocol):

@@ -62,12 +62,6 @@ class LeasedPassage:
         self._turn_id = turn_id
         self.passed_s = anyio.current_time()
 
-    def mark_sent(self) -> float:
-        """It is sent now; returns that time."""
-        sent_s = anyio.current_time()
-        self._gate.report_sent(self._turn_id, sent_s)
-        return sent_s
-
     async def wait_and_mark_sent(self) -> float:
         """See `GatePassage.wait_and_mark_sent`. The lead delays all alike, so it is left out of what is
         reported."""

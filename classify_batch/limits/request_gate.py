@@ -71,31 +71,25 @@ class GatePassage:
         """It may go now."""
         self.passed_s, self._departures = now, departures
 
-    def mark_sent(self) -> float:
-        """It is sent now; returns that time."""
-        return self._set_departure(0.0)
-
     async def wait_and_mark_sent(self) -> float:
-        """Waits until it may be sent, having been made ready after it passed; returns that time.
+        """Call it when the request is ready. Waits until it may be sent, and returns that time.
 
         A create is written down durably before it is sent, which takes one millisecond or fifty: what passed evenly
-        would be sent in bursts, and be refused by a server that counts. So all wait for about as long as the slowest of
-        the last ones took, as a jitter buffer makes them do; but only while the rate holds requests back.
+        would be sent in bursts, and be refused by a server that counts. So all, also those that are ready at once, wait
+        for about as long as the slowest of the last ones took, as a jitter buffer makes them do; but only while the
+        rate holds requests back.
         """
         lead_s, is_held_back = self._gate.measure_lead(self._priority, anyio.current_time() - self.passed_s)
         if is_held_back:
             await anyio.sleep_until(self.passed_s + lead_s)
-        return self._set_departure(lead_s if is_held_back else 0.0)
+        sent_s = anyio.current_time()
+        self.mark_sent_at(sent_s - (lead_s if is_held_back else 0.0))
+        return sent_s
 
     def mark_sent_at(self, at_s: float) -> None:
         """It was sent at that time, for the window of a second that counts what is sent."""
         for departure in self._departures:
             departure.postpone(at_s)
-
-    def _set_departure(self, lead_s: float) -> float:
-        now = anyio.current_time()
-        self.mark_sent_at(now - lead_s)
-        return now
 
 
 class _Waiter:

@@ -167,9 +167,7 @@ class ApiClient:
             with self._borrow_connection() if form is None else self._borrow_upload_transport() as connection:
                 if about_to_send is not None:
                     await about_to_send()
-                    sent_s = await passage.wait_and_mark_sent()
-                else:
-                    sent_s = passage.mark_sent()
+                sent_s = await passage.wait_and_mark_sent()
                 self.requests += 1
                 try:
                     status, headers, data = await send_and_read_body(

@@ -33,7 +33,11 @@ def install() -> None:
         @asynccontextmanager
         async def turn(self, turn: Priority) -> AsyncIterator[Any]:
             async with super().turn(turn_of(turn)) as sent_s:
-                yield SimpleNamespace(mark_sent=lambda: sent_s)
+
+                async def wait_and_mark_sent() -> float:
+                    return float(sent_s)
+
+                yield SimpleNamespace(wait_and_mark_sent=wait_and_mark_sent)
 
         def record_answered(self, priority: Priority = Priority.POLL, _sent_s: float | None = None) -> None:
             self.served(turn_of(priority))

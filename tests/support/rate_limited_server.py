@@ -151,7 +151,7 @@ async def keep_busy(
     async def ask() -> None:
         while anyio.current_time() < until_s:
             async with gate.turn(priority) as passage:
-                sent_s = passage.mark_sent()
+                sent_s = await passage.wait_and_mark_sent()
                 arrives_s, answered_s = random.uniform(*ARRIVES_S), random.uniform(*ANSWERED_S)
                 await anyio.sleep(arrives_s)
                 accepted = server.ask(anyio.current_time())

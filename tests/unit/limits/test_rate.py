@@ -69,7 +69,7 @@ async def test_noise_slows_nobody_who_is_slower_than_the_rate() -> None:
         async def ask() -> None:
             while anyio.current_time() < 100:
                 async with gate.turn(Priority.POLL) as passage:
-                    sent_s = passage.mark_sent()
+                    sent_s = await passage.wait_and_mark_sent()
                     await anyio.sleep(0.05)
                 if random.random() < 0.02:
                     gate.record_rate_limited(None, sent_s)

@@ -83,9 +83,7 @@ class Sender:
             async with self.gate.turn(priority) as passage:
                 if priority is Priority.CREATE:
                     await anyio.sleep(self.random.choice((0.001, 0.001, 0.004, 0.03)))
-                    sent_s = await passage.wait_and_mark_sent()
-                else:
-                    sent_s = passage.mark_sent()
+                sent_s = await passage.wait_and_mark_sent()
                 self.sent.append(sent_s)
                 self.own.append(sent_s)
                 await anyio.sleep(self.random.uniform(0.01, 0.1))
@@ -173,7 +171,7 @@ async def test_a_turn_that_arrives_late_is_not_used() -> None:
     async with serving(10.0) as wire, AsyncExitStack() as stack:
         gate = await leased(wire, "sleepy", stack)
         async with gate.turn(Priority.POLL) as passage:
-            passage.mark_sent()
+            await passage.wait_and_mark_sent()
         before = next(gate._turn_ids)
         wire.silent = True  # the answer is under way when it falls silent
         async with anyio.create_task_group() as tasks:

@@ -70,7 +70,7 @@ async def test_a_rate_that_noise_lowered_rises_again() -> None:
             nonlocal done
             while done < 600:
                 async with gate.turn(Priority.POLL) as passage:
-                    sent_s = passage.mark_sent()
+                    sent_s = await passage.wait_and_mark_sent()
                     await anyio.sleep(random.uniform(0.05, 0.3))
                 match random.random():
                     case share if share < 0.05:

@@ -78,6 +78,30 @@ async def test_what_is_made_ready_late_leaves_evenly(seed: int, longest_s: float
     assert len(leaving.times) / (leaving.times[-1] - leaving.times[0]) >= used * 40
 
 
+@pytest.mark.parametrize("longest_s", [0.004, 0.05, 0.1])
+async def test_reads_that_are_ready_at_once_leave_evenly_with_creates_that_are_not(longest_s: float) -> None:
+    """They have one rate: no second has more than it says, and not much fewer. It was 19 and 20 of 18."""
+    async with RequestGate(requests_in_flight=60, requests_per_s=18.0) as gate:
+        leaving, random = Leaving(gate, 1, longest_s), Random(1)
+
+        async def send_repeatedly() -> None:
+            while anyio.current_time() < 60.0:
+                priority = random.choice(list(Priority))
+                if priority is Priority.CREATE:
+                    await leaving.once()
+                    continue
+                async with gate.turn(priority) as passage:
+                    leaving.times.append(await passage.wait_and_mark_sent())
+                    await anyio.sleep(random.uniform(0.01, 0.1))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(40):
+                tasks.start_soon(send_repeatedly)
+    leaving.times = sorted(leaving.times)[1:]  # the first one passed before anything was known
+    assert leaving.most_in(1.0) <= 18
+    assert len(leaving.times) / (leaving.times[-1] - leaving.times[0]) >= 0.97 * 18
+
+
 async def test_nothing_waits_to_leave_evenly_where_no_rate_holds_it_back() -> None:
     """A run whose jobs hold it back loses no time."""
     async with RequestGate(requests_in_flight=60, requests_per_s=1000.0) as gate:
