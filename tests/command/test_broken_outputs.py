@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import pytest
 
-from tests.support.command_line import PATIENCE_S, asked, environment, sandbox
+from tests.support.command_line import PATIENCE_S, asked, environment, sandbox, until
 from tests.support.start_command import COMMAND, CommandProcess
 
 RULE = "invoice=has an invoice number and a total"
@@ -337,11 +337,12 @@ def test_two_signals_at_once_count_as_one_request_to_stop(tmp_path: Path, slow: 
 
 
 def test_gnu_timeout_stops_a_run_in_order(tmp_path: Path, slow: str) -> None:
-    """GNU timeout itself."""
-    configure(tmp_path, slow)
-    words = ["timeout", "--preserve-status", "12", *COMMAND, *RUN]
-    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 75, done.stderr
+    """GNU timeout itself, whose time is over when its alarm comes: here, as soon as jobs are in flight."""
+    process = with_jobs_out(tmp_path, slow, "timeout", "--preserve-status", "3600")
+    os.kill(process.pid, signal.SIGALRM)
+    said = process.communicate(timeout=PATIENCE_S)[1]
+    assert process.returncode == 75, said
+    assert "incomplete: interrupted by SIGTERM" in said
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["state"] == "incomplete"
 
 
@@ -364,14 +365,17 @@ def test_a_later_second_signal_exits_at_once(tmp_path: Path) -> None:
     assert (process.returncode, "left at once" in said) == (143, True)
 
 
-def with_jobs_out(folder: Path, base_url: str) -> subprocess.Popen[str]:
+def with_jobs_out(folder: Path, base_url: str, *starter: str) -> subprocess.Popen[str]:
+    """A run with all its jobs in flight; `starter`: the words before the command."""
     configure(folder, base_url)
     before = asked(base_url)["creates_accepted"]
     process = subprocess.Popen(
-        [*COMMAND, *RUN], cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*starter, *COMMAND, *RUN],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    end_s = time.monotonic() + PATIENCE_S
-    while asked(base_url)["creates_accepted"] < before + 3:
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
+    until(lambda: asked(base_url)["creates_accepted"] == before + 3, process)
     return process

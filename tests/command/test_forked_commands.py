@@ -97,7 +97,7 @@ def test_a_whole_day_of_commands_is_alike(fresh: Callable[[], None], tmp_path: P
             called(place, *words)
             for words in (
                 ("plan", "c.toml", "--input", "ids.txt", "--run-dir", "planned"),
-                (*RUN, "--json"),
+                (*RUN, "--json", "--progress", "none"),  # else there is a line every five seconds
                 ("status", "run"),
                 ("verify", "run"),
                 ("export", "run", "-"),

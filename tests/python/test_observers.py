@@ -22,6 +22,7 @@ from classify_batch.engine import event_queue
 from classify_batch.events import Event, FilesCommitted, JobSubmitted, Warned
 from classify_batch.limits import Gate, Priority
 from classify_batch.operations.function_observer import FunctionObserver
+from tests.support.command_line import PATIENCE_S, until
 from tests.support.sandbox_settings import IDS, sandbox_settings
 
 
@@ -121,19 +122,19 @@ def test_every_way_to_run_takes_an_observer(tmp_path: Path) -> None:
 
 def test_a_function_that_blocks_keeps_no_commit_waiting(tmp_path: Path) -> None:
     """A function that never returns until the run is over: the run ends, and it was called in one thread of its own."""
-    over, threads = threading.Event(), set[int]()
+    over, threads, blocked_to_the_end = threading.Event(), set[int](), list[bool]()
 
     def block(event: Event) -> None:
         threads.add(threading.get_ident())
-        over.wait(60)
+        blocked_to_the_end.append(over.wait(PATIENCE_S))
 
-    began_s = time.monotonic()
     try:
         result = run(sandbox_settings(plan={"files_per_job": 1}), IDS, tmp_path / "run", observer=block)
     finally:
         over.set()
     assert result.state == "complete"
-    assert time.monotonic() - began_s < 40
+    until(lambda: blocked_to_the_end)
+    assert blocked_to_the_end[0]
     assert len(threads - {threading.get_ident()}) == 1
 
 
