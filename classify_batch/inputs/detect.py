@@ -89,16 +89,16 @@ def detect_reading(head: bytes, name: str, asked: Reading, carry: Sequence[str] 
 
 def _detect_table(number: int, line: str, name: str, asked: Reading, carry: Sequence[str]) -> Detected:
     if (named := _SEP.fullmatch(line)) is not None:
-        return Detected(Reading(Format.CSV, asked.delimiter or named[1], asked.column), number)
+        return Detected(_as_table(asked, asked.delimiter or named[1]), number)
     delimiter = _find_delimiter(line, asked)
-    has_column = delimiter is not None and asked.id_column in split_cells(line, delimiter)
+    has_column = delimiter is not None and has_cell(split_cells(line, delimiter), asked.id_column)
     line = line.strip(_BLANKS)
     is_header = has_column or remove_quotes(line).casefold() == asked.id_column.casefold()
     by_name = _format_suffix(name) in _TABLE_SUFFIXES or asked.format is Format.CSV
     # Before what looks like a mistake is refused: whoever names a column, or the file so, means a table.
     if is_header or by_name or asked.column is not None:
         suffixed = _TABLE_SUFFIXES.get(_format_suffix(name))
-        reading = Reading(Format.CSV, delimiter or suffixed or ",", asked.column)
+        reading = _as_table(asked, delimiter or suffixed or ",")
         return Detected(reading, number - 1, _is_spaced(line, reading, carry))
     if line.startswith(("[", "{", "<")) and (reason := reason_no_line_of_an_id(line)) is not None:
         raise SourceError(f"{name}, line {number}: {reason[0]}", hint=reason[1])
@@ -132,7 +132,7 @@ def _lines_that_count(text: str) -> Iterator[tuple[int, str]]:
 def _candidates(lines: Sequence[tuple[int, str]], asked: Reading) -> Iterator[tuple[int, str]]:
     """Lines that may decide: no comments, but a header may begin like one."""
     for number, line in lines:
-        if not line.startswith("#") or any(asked.id_column in split_cells(line, each) for each in _DELIMITERS):
+        if not line.startswith("#") or any(has_cell(split_cells(line, each), asked.id_column) for each in _DELIMITERS):
             yield number, line
 
 
@@ -143,7 +143,7 @@ def _find_delimiter(line: str, asked: Reading) -> str | None:
         return asked.delimiter
     cells = {each: split_cells(line, each) for each in _DELIMITERS}
     for delimiter, columns in cells.items():
-        if len(columns) > 1 and asked.id_column in columns:
+        if len(columns) > 1 and has_cell(columns, asked.id_column):
             return delimiter
     sizes = {each: len(split_cells(line.strip(_BLANKS), each)) for each in _DELIMITERS}
     most = max(_DELIMITERS, key=sizes.__getitem__)
@@ -156,6 +156,11 @@ def split_cells(line: str, delimiter: str, *, keep_spaces: bool = False) -> list
         return next(csv.reader([line], delimiter=delimiter, skipinitialspace=not keep_spaces, strict=False), [])
     except csv.Error:
         return [line]
+
+
+def has_cell(cells: Sequence[str], value: str) -> bool:
+    """Whether one of the cells holds the value, as it is or in quotes."""
+    return value in cells or value in map(remove_quotes, cells)
 
 
 def _is_spaced(header: str, reading: Reading, carry: Sequence[str]) -> bool:
@@ -178,6 +183,10 @@ def _format_suffix(name: str) -> str:
 
 def _as_strict_lines(asked: Reading) -> Reading:
     return Reading(Format.LINES, None, asked.column, strict=True)
+
+
+def _as_table(asked: Reading, delimiter: str) -> Reading:
+    return Reading(Format.CSV, delimiter, asked.column, asked.strict is not False)
 
 
 def _with_format(asked: Reading, found: Format) -> Reading:

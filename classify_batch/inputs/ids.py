@@ -7,6 +7,7 @@ time.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Number
 from pathlib import PurePath
@@ -147,7 +148,10 @@ def _reason_not_printable(value: str) -> tuple[str, str]:
             f"{shorten(value)} has a carriage return in it",
             "end all lines alike: at a newline, or at CR and newline",
         )
-    return f"{shorten(value)} has a character that can't be printed", "remove it, or save the file as UTF-8"
+    # No-break and zero-width spaces come with what is copied from a page or a document: their names say where to look.
+    name = unicodedata.name(next(each for each in value if not each.isprintable()), "")
+    what = f"{shorten(value)} has a character that can't be printed" + (f" ({name})" if name else "")
+    return what, "remove it, or save the file as UTF-8"
 
 
 _HINTS_OF_ROWS = (

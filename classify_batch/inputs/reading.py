@@ -45,14 +45,14 @@ class Reading:
         format: None: its content says.
         delimiter: what stands between the columns of a table; None: its header says.
         column: of the file IDs; None: "file_id".
-        strict: of lines that nobody called lines: quotes around a value are taken off, and what looks like a row of a
-            table, JSON or a web page is an error.
+        strict: of tables, and of lines that nobody called lines: quotes around a value are taken off, and what looks
+            like something else (a row of a table, JSON, a spreadsheet's formula) is an error. None: not decided yet.
     """
 
     format: Format | None = None
     delimiter: str | None = None
     column: str | None = None
-    strict: bool = False
+    strict: bool | None = None
 
     @property
     def id_column(self) -> str:
@@ -65,7 +65,7 @@ class Reading:
             return replace(self, column=self.column if self.column is not None else other.column)
         pairs = ((getattr(self, name), getattr(other, name)) for name in ("format", "delimiter", "column"))
         given, delimiter, column = (theirs if ours is None else ours for ours, theirs in pairs)
-        return Reading(given, delimiter, column, self.format is None and other.strict)
+        return Reading(given, delimiter, column, None if self.format is Format.LINES else other.strict)
 
     def to_stored(self) -> dict[str, object]:
         """What run.json keeps of it."""
@@ -165,4 +165,4 @@ class PlannedReadings:
                 known = self._by_path.get(_real_path(path) or "")
             return asked.filled_from(known or Reading())
         planned = _BY_SUFFIX.get(PurePath(name).suffix.lower(), Format.LINES)
-        return asked.filled_from(Reading(planned, "," if planned is Format.CSV else None))
+        return asked.filled_from(Reading(planned, "," if planned is Format.CSV else None, strict=False))

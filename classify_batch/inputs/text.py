@@ -107,11 +107,12 @@ def _read_format(
     reading = detected.reading
     match reading.format:
         case Format.CSV:
-            shape = TableShape(reading.delimiter or ",", detected.lines_before, detected.spaced)
+            is_strict = reading.strict is not False
+            shape = TableShape(reading.delimiter or ",", detected.lines_before, detected.spaced, is_strict)
             return read_table(blocks, reader, shape)
         case Format.JSONL:
             return read_json_lines(blocks, reader)
         case Format.JSON:
             return read_json_array(blocks, replace(reader, unit="item", bare=True))
         case _:
-            return read_plain_lines(blocks, reader.name, reader.on_fault, strict=reading.strict)
+            return read_plain_lines(blocks, reader.name, reader.on_fault, strict=reading.strict is True)

@@ -60,7 +60,7 @@ def test_several_inputs_are_one_input(tmp_path: Path, config: Path) -> None:
     assert planned_ids(run_dir) == ["a", "b", "c", "d"]
     assert run_json(run_dir)["inputs"] == [
         {"source": str(lines), "format": "lines", "strict": True},
-        {"source": str(table), "format": "csv", "delimiter": ";"},
+        {"source": str(table), "format": "csv", "delimiter": ";", "strict": True},
         {"source": str(array), "format": "json"},
     ]
     again = command("run", config, "--input", array, "--input", table, "--input", lines, "--run-dir", run_dir)

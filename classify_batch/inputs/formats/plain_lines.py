@@ -6,13 +6,19 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 from classify_batch.inputs.ids import Fault, OnFault, all_valid, only_valid, raise_fault
 from classify_batch.inputs.lines import Lines, read_lines
-from classify_batch.inputs.values import SUSPICIOUS, reason_no_line_of_an_id, remove_quotes
+from classify_batch.inputs.values import (
+    NO_VALUES,
+    SPREADSHEET_ERRORS,
+    SUSPICIOUS,
+    reason_no_line_of_an_id,
+    remove_quotes,
+)
 from classify_batch.streams.closing import closing
 
 _BLANKS = " \t\r"
 _COMMENT = "#"
 _NOT_PLAIN = tuple(_BLANKS + _COMMENT)
-_NOT_PLAIN_OR_SUSPICIOUS = (*_NOT_PLAIN, *sorted(SUSPICIOUS - {"\t"}))
+_NOT_PLAIN_OR_SUSPICIOUS = (*_NOT_PLAIN, *SUSPICIOUS)
 
 
 async def read_plain_lines(
@@ -21,7 +27,7 @@ async def read_plain_lines(
     """Blank lines and lines that begin with `#` are skipped.
 
     `strict`: nobody said that the input has one file ID a line, so quotes around a value are taken off, and what looks
-    like a row of a table, JSON or a web page is a fault.
+    like a row of a table, JSON, a web page or a spreadsheet's error is a fault.
     """
     not_plain = _NOT_PLAIN_OR_SUSPICIOUS if strict else _NOT_PLAIN
     async with closing(read_lines(blocks, name)) as stream:
@@ -35,6 +41,9 @@ async def read_plain_lines(
                 yield only_valid(name, numbered, on_fault)
                 continue
             file_ids = lines.split_lines()
+            if strict and not NO_VALUES.isdisjoint(file_ids):
+                yield only_valid(name, _only_possible(lines, name, on_fault), on_fault)
+                continue
             if not all_valid(file_ids):
                 file_ids = list(filter(None, file_ids))  # a blank line is no fault, and hardly ever there
                 if not all_valid(file_ids):
@@ -42,16 +51,16 @@ async def read_plain_lines(
             yield file_ids
 
 
-def values_of_lines(lines: Lines) -> Iterator[tuple[int, str]]:
-    """What stands on each line, without the blanks around it."""
+def values_of_lines(lines: Lines, no_comments: frozenset[str] = frozenset()) -> Iterator[tuple[int, str]]:
+    """What stands on each line, without the blanks around it. `no_comments`: values that only begin like comments."""
     for number, line in enumerate(lines.split_lines(), lines.first):
         value = line.strip(_BLANKS)
-        if value and not value.startswith(_COMMENT):
+        if value and (not value.startswith(_COMMENT) or value in no_comments):
             yield number, value
 
 
 def _only_possible(lines: Lines, name: str, on_fault: OnFault) -> Iterator[tuple[int, str]]:
-    for number, line in values_of_lines(lines):
+    for number, line in values_of_lines(lines, SPREADSHEET_ERRORS):
         value = remove_quotes(line)
         if (reason := reason_no_line_of_an_id(value)) is not None:
             on_fault(Fault(name, f"line {number}", *reason))

@@ -11,7 +11,7 @@ from classify_batch.inputs.formats.objects import CARRY_HINT, COLUMN_HINT, SURPL
 from classify_batch.inputs.ids import all_valid, check_file_id, list_columns, shorten
 from classify_batch.inputs.lines import LINE_BYTES_MAX, read_lines
 from classify_batch.inputs.rows import Line, rows_from_lines
-from classify_batch.inputs.values import FORMAT_HINT
+from classify_batch.inputs.values import FORMAT_HINT, are_plain_cells, reason_no_cell_of_an_id, remove_quotes
 from classify_batch.spelling import suggest
 from classify_batch.streams.closing import closing
 
@@ -32,11 +32,13 @@ class TableShape:
         delimiter: one character.
         lines_before: how many lines stand before the header: comments, or Excel's `sep=`.
         spaced: whether spaces behind a delimiter belong to no value.
+        strict: whether quotes around a file ID are taken off, and what programs write in place of a value is a fault.
     """
 
     delimiter: str = ","
     lines_before: int = 0
     spaced: bool = False
+    strict: bool = False
 
 
 async def read_table(
@@ -58,7 +60,7 @@ async def read_table(
                 carried = {each: _find_column(header, name, each, CARRY_HINT) for each in carry}
             try:
                 file_ids = [row[place] for _, row in rows]
-                valid = all_valid(file_ids)
+                valid = all_valid(file_ids) and (not shape.strict or are_plain_cells(file_ids))
             except IndexError:
                 valid = False
             width = len(columns)
@@ -66,7 +68,7 @@ async def read_table(
                 valid = False
             if valid and column in file_ids and any(row == columns for _, row in rows):
                 valid = False
-            sound = rows if valid else list(_sound_rows(rows, place, columns, reader))
+            sound = rows if valid else list(_sound_rows(rows, place, columns, reader, strict=shape.strict))
             if carry:
                 yield rows_from_lines((_line_of_row(row, place, carried) for row in sound), name, on_fault)
             else:
@@ -79,17 +81,26 @@ def _has_surplus(row: list[str], width: int) -> bool:
     return has_text(row[width:])
 
 
-def _sound_rows(rows: list[_Row], place: int, columns: list[str], reader: ObjectReader) -> Iterator[_Row]:
+def _sound_rows(
+    rows: list[_Row], place: int, columns: list[str], reader: ObjectReader, *, strict: bool
+) -> Iterator[_Row]:
     width = len(columns)
     for line, row in rows:
         if _has_surplus(row, width):
             reader.on_fault(reader.make_fault(line, f"{len(row)} cells under a header of {width}", SURPLUS_HINT))
         elif row == columns:  # `cat *.csv`; what stands there would be planned as a file ID
             reader.on_fault(reader.make_fault(line, "the table's header once more", _HEADER_HINT))
-        elif (fault := check_file_id(reader.name, line, "".join(row[place : place + 1]))) is not None:
+        elif (fault := check_file_id(reader.name, line, file_id := _id_of_row(row, place, strict=strict))) is not None:
             reader.on_fault(fault)
+        elif strict and (reason := reason_no_cell_of_an_id(file_id)) is not None:
+            reader.on_fault(reader.make_fault(line, *reason))
         else:
-            yield line, row
+            yield line, [*row[:place], file_id, *row[place + 1 :]]
+
+
+def _id_of_row(row: list[str], place: int, *, strict: bool) -> str:
+    cell = row[place] if place < len(row) else ""
+    return remove_quotes(cell) if strict else cell
 
 
 def _line_of_row(numbered: _Row, place: int, carried: Mapping[str, int]) -> Line:
@@ -159,6 +170,8 @@ def _long_row_error(name: str, line: int) -> SourceError:
 
 def _find_column(header: _Row, name: str, column: str, hint: str) -> int:
     line, columns = header
+    if column not in columns:
+        columns = [*map(remove_quotes, columns)]
     if column not in columns:
         what = f"no column {shorten(column)}; there is {list_columns(columns)}{suggest(column, columns)}"
         raise SourceError(f"{name}, line {line}: {what}", hint=hint)

@@ -13,6 +13,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from classify_batch.errors import ExitStatus, SourceError, UsageError
 from classify_batch.inputs import decompress
 from classify_batch.inputs.formats.objects import ObjectReader
 from classify_batch.inputs.open import InputOptions, SourceSpec, make_sources, open_source
-from classify_batch.inputs.reading import FORMATS, Format, NamedReading, Reading, parse_reading
+from classify_batch.inputs.reading import FORMATS, Format, NamedReading, PlannedReadings, Reading, parse_reading
 from classify_batch.inputs.text import read_rows_of_any_format
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
@@ -382,3 +383,83 @@ async def test_without_a_library_for_zstd_the_hint_names_it(tmp_path: Path, monk
     with pytest.raises(SourceError, match="which this installation can't read") as caught:
         await read(written(tmp_path, zstandard.compress(b"a\n")))
     assert "classify-batch[zstd]" in caught.value.hint
+
+
+# --- What spreadsheets, databases and documents write in the place of a value -----------------------------------------
+
+AS_TABLES = ("file_id,n\nx,1\n{},2\n", "n;file_id\n1;x\n2;{}\n", "n\tfile_id\n1\tx\n2\t{}\n", "file_id\nx\n{}\n")
+
+
+QUOTED = ('="a1"', '"=""a1"""', "'a1'", "`a1`", "“a1”", "„a1“", "‘a1’", "«a1»", '"“a1”"')
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *((text, value) for text in ("x\n{}\n", *AS_TABLES) for value in QUOTED),
+        *((text, '"""a1"""') for text in AS_TABLES),
+    ],
+)
+async def test_quotes_around_an_id_are_taken_off(tmp_path: Path, text: str, value: str) -> None:
+    """In a table as in lines, also Excel's ="…", and those of documents and chats."""
+    assert await read(written(tmp_path, text.format(value))) == ["x", "a1"]
+
+
+@pytest.mark.parametrize("text", ["x\n{}\n", *AS_TABLES])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("'a1", "quote"),
+        ("“a1", "quote"),
+        ("a1”", "quote"),
+        ("=A1", "formula"),
+        ('=CONCAT("a1")', "formula"),
+        ("1.23E+10", "rounded"),
+        ("5e+07", "rounded"),
+        ("#N/A", "spreadsheet's error"),
+        ("#REF!", "spreadsheet's error"),
+        ("NULL", "no value"),
+        ("\\N", "no value"),
+        ("nan", "no value"),
+        ("<NA>", "no value"),
+        ("a1\u00a0", "NO-BREAK SPACE"),
+        ("\u200ba1", "ZERO WIDTH SPACE"),
+        ("a\ufeff1", "ZERO WIDTH NO-BREAK SPACE"),
+    ],
+)
+async def test_what_stands_in_place_of_an_id_is_refused(tmp_path: Path, text: str, value: str, words: str) -> None:
+    """With the file, the line, the value and what to do, and what comes behind it is refused, too."""
+    with pytest.raises(SourceError) as caught:
+        await read(written(tmp_path, text.format(value)))
+    line = text.count("\n")
+    assert f"ids, line {line}: " in str(caught.value)
+    assert repr(value) in str(caught.value)
+    assert words in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["{}\n", *AS_TABLES])
+@pytest.mark.parametrize("value", ["a=", "a+b/c==", "O'Neill", "12e5", "1E10", "none-1", "a#N/A", "nUll", "a\\N"])
+async def test_an_id_with_such_signs_in_it_is_an_id(tmp_path: Path, text: str, value: str) -> None:
+    """Only what a program writes in place of a value is refused."""
+    assert (await read(written(tmp_path, text.format(value))))[-1] == value
+
+
+@pytest.mark.parametrize("text", ['="file_id",="n"\n="a1",="1"\n', '="file_id"\n="a1"\n', "'n';'file_id'\n'1';'a1'\n"])
+async def test_a_header_in_such_quotes_is_a_header(tmp_path: Path, text: str) -> None:
+    """A program that writes each cell so writes the header so."""
+    assert await read(written(tmp_path, text)) == ["a1"]
+
+
+@pytest.mark.parametrize(("text", "value"), [("x\n{}\n", '="a1"'), ("x\n{}\n", "NULL"), (AS_TABLES[0], "NULL")])
+async def test_what_a_run_was_planned_with_stays_its_id(tmp_path: Path, text: str, value: str) -> None:
+    """Lines that are called lines hold nothing but IDs; nor do the cells of a run of an older version change."""
+    path = written(tmp_path, text.format(value), "ids.csv" if "," in text else "ids.txt")
+    older = InputOptions(planned=PlannedReadings(None if "," in text else [{"source": str(path), "format": "lines"}]))
+    assert await read(path, older) == ["x", value]
+    stored = InputOptions(planned=PlannedReadings([{"source": str(path), "format": "csv", "delimiter": ","}]))
+    if "," in text:
+        assert await read(path, stored) == ["x", value]
+        assert await read(path, replace(stored, reading=parse_reading("csv", None, None))) == ["x", value]
+    else:
+        assert await read(path, InputOptions(parse_reading("lines", None, None))) == ["x", value]
