@@ -112,24 +112,29 @@ async def _read_rows(blocks: AsyncIterator[bytes], name: str, shape: TableShape)
     """Batches of rows, none of them empty. Lines of a row that isn't whole yet wait for the next batch."""
     waiting: list[str] = []
     line = 1
+    width: int | None = None
     async with closing(read_lines(blocks, name)) as stream:
         async for batch in stream:
             lines = waiting + batch.split_lines()
             if line <= shape.lines_before:
                 before = min(shape.lines_before - line + 1, len(lines))
                 lines, line = lines[before:], line + before
-            rows, used = _parse_rows(lines, line, name, shape, last=False)
+            rows, used = _parse_rows(lines, line, name, shape, width, last=False)
             waiting, line = lines[used:], line + used
             if sum(map(len, waiting)) > LINE_BYTES_MAX:
                 raise _long_row_error(name, line)
             if rows:
+                width = len(rows[0][1]) if width is None else width
                 yield rows
     if waiting:
-        _parse_rows(waiting, line, name, shape, last=True)
+        _parse_rows(waiting, line, name, shape, width, last=True)
 
 
-def _parse_rows(lines: list[str], first: int, name: str, shape: TableShape, *, last: bool) -> tuple[list[_Row], int]:
-    """The whole rows in `lines`, and how many of the lines they take up.
+def _parse_rows(
+    lines: list[str], first: int, name: str, shape: TableShape, width: int | None, *, last: bool
+) -> tuple[list[_Row], int]:
+    """The whole rows in `lines`, and how many of the lines they take up. `width`: how many cells the header has; None:
+    it is the first of these rows.
 
     An error at the very last line may only mean that the row goes on; it is raised when `last` says it can't.
     """
@@ -143,7 +148,9 @@ def _parse_rows(lines: list[str], first: int, name: str, shape: TableShape, *, l
     reader = csv.reader(ended, delimiter=shape.delimiter, skipinitialspace=shape.spaced, strict=True)
     try:
         for row in reader:
-            if reader.line_num > used + 1 and shape.delimiter == "\t" and any(map(_has_swallowed_rows, row)):
+            if width is None:
+                width = len(row) or None  # of the header, before which there may be empty lines
+            if reader.line_num > used + 1 and _has_swallowed_rows(row, lines[used : reader.line_num], width, shape):
                 what = f"a quote opens here, and {reader.line_num - used} lines with tabs in them lie before the next"
                 raise SourceError(f"{name}, line {first + used}: {what}", hint=_SWALLOWED_HINT)
             if row:
@@ -158,10 +165,16 @@ def _parse_rows(lines: list[str], first: int, name: str, shape: TableShape, *, l
     return rows, used
 
 
-def _has_swallowed_rows(cell: str) -> bool:
-    """Whether a cell of a table with tabs has taken in rows behind it. Databases write such tables without quoting, so
-    a value may begin with a quote, and the next one that ends a value is another row's."""
-    return "\n" in cell and "\t" in cell
+def _has_swallowed_rows(row: list[str], lines: list[str], width: int | None, shape: TableShape) -> bool:
+    """Whether a row of a table with tabs may be several. Databases write such tables without quoting, so a value may
+    begin with a quote, and the next one that ends a value is another row's.
+
+    Where none of the further lines has as many cells as the header, and the row has, it was quoted: the lines of a
+    table without quoting all have as many.
+    """
+    if shape.delimiter != "\t" or not any("\n" in cell and "\t" in cell for cell in row):
+        return False
+    return len(row) != width or any(line.count("\t") + 1 == width for line in lines[1:])
 
 
 def _long_row_error(name: str, line: int) -> SourceError:

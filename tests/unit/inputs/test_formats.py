@@ -208,6 +208,36 @@ async def test_a_table_with_tabs_loses_no_rows_to_a_quote(tmp_path: Path) -> Non
     assert await read(tmp_path / "quoted.tsv", quoted) == ["a1", "a2", "a3"]
 
 
+@pytest.mark.parametrize("blank", ["", "\n\n"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        'a1\t"a\ttab\nand a line"\na2\tx\n',
+        'a1\t"a line\nand\ttwo\ttabs"\r\na2\tx\r\n',
+        '"a1"\t"three\nlines\n\t\tand ""tabs"""\n"a2"\t"x"\n',
+    ],
+)
+async def test_a_quoted_cell_with_tabs_and_line_ends_is_a_cell(tmp_path: Path, rows: str, blank: str) -> None:
+    """None of its lines can be a row: a row has as many cells as the header."""
+    data = f"{blank}file_id\tname\n{rows}"
+    assert await read(tmp_path / "ids.tsv", data) == ["a1", "a2"]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        'a1\tx\t"b\na2\ty\tc"\n',  # each line is a row
+        'a1\t"b\tx\na2\ty\tc"\n',  # the quotes stand in different columns
+        'a1\t"b\na2\tc"\tz\n',  # the first row ends early
+        'a1\t"b\tx\na2\nc"\tz\tx\n',
+    ],
+)
+async def test_a_cell_whose_lines_may_be_rows_is_refused(tmp_path: Path, rows: str) -> None:
+    """A file that is left out would be missed by nobody."""
+    error = await fault(tmp_path / "ids.tsv", f"file_id\tm\tn\n{rows}a9\tx\ty\n")
+    assert "ids.tsv, line 2: a quote opens here" in str(error)
+
+
 async def test_csv_takes_the_named_column(tmp_path: Path) -> None:
     """Quotes, CRLF, a byte-order mark, empty lines and newlines in other columns are read as CSV."""
     data = '\ufeffnote,file_id\r\n"x, ""y""\r\nz",a\r\n\r\n,"b"\r\n'
