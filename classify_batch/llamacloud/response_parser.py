@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import httpcore
 import httptools
 
 BYTES_WITHOUT_BODY_MAX = 100 * 1024
 """So many bytes without one of a body are no head of an API's response, nor a chunk's extension or what follows it."""
+
+
+_END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
+_INTERIM = re.compile(rb"HTTP/[0-9.]+ +1[0-9][0-9]\b")
+_LENGTH = re.compile(rb"(?<=\n)content-length[ \t]*:([^\r\n]*)(?:\r?\n|\r?\Z)", re.IGNORECASE)
 
 
 class NotHttpError(httpcore.RemoteProtocolError):
@@ -25,10 +32,14 @@ class ResponseParser:
     """
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser = self._make_parser()
+        self.begin()
+
+    def _make_parser(self) -> httptools.HttpResponseParser:
+        parser = httptools.HttpResponseParser(self)
         # What h11 and browsers take, too: a response that is refused may be that of a create. All this is dangerous
         # only to who passes messages on. Of a response with both chunks and a length the chunks count (RFC 9112, 6.3).
-        self._parser.set_dangerous_leniencies(
+        parser.set_dangerous_leniencies(
             lenient_chunked_length=True,
             lenient_headers=True,  # folded over several lines, for example
             lenient_keep_alive=True,  # what follows a 1xx with `Connection: close`
@@ -36,10 +47,12 @@ class ResponseParser:
             lenient_spaces_after_chunk_size=True,
             lenient_version=True,
         )
-        self.begin()
+        return parser
 
     def begin(self) -> None:
         """A request is sent: what comes now is its response."""
+        self._raw_head = bytearray()
+        self._repeats_length = False
         self._bytes_without_body = 0
         self._can_stay_open = self._unasked = False
         self.status = 0
@@ -56,11 +69,12 @@ class ResponseParser:
     def feed(self, data: bytes) -> None:
         """Takes bytes that came. Raises NotHttpError."""
         self._bytes_without_body += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self.ended:  # what follows the end was noticed when it began
-                raise NotHttpError(f"no HTTP/1.1 response: {error}") from error
+        if not self.has_head:
+            self._raw_head += data
+        if not self._repeats_length:
+            self._parse(data)
+        elif _END_OF_HEAD.search(self._raw_head, max(0, len(self._raw_head) - len(data) - 3)):  # not all of it anew
+            self._parse_without_repeats()
         if self._bytes_without_body > BYTES_WITHOUT_BODY_MAX and not self.ended:
             raise NotHttpError(f"more than {BYTES_WITHOUT_BODY_MAX} bytes of a response and none of its body")
 
@@ -72,6 +86,25 @@ class ResponseParser:
         if b"content-length" in names or b"transfer-encoding" in names:
             raise httpcore.RemoteProtocolError("the server closed the connection in the middle of its response")
         self.ended = True  # a body without a length ends with its connection
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self.ended:  # what follows the end was noticed when it began
+                return
+            if self.has_head or len(_lengths_in(self._raw_head)) < 2:
+                raise NotHttpError(f"no HTTP/1.1 response: {error}") from error
+            self._repeats_length = True
+            self._parse_without_repeats()
+
+    def _parse_without_repeats(self) -> None:
+        """Parses the response from its start, as if its head said its length once: httptools refuses one that doesn't.
+        Waits until the head is whole."""
+        if (data := merge_lengths(bytes(self._raw_head))) is not None:
+            self.begin()
+            self._parser = self._make_parser()
+            self._parse(data)
 
     # --- What httptools calls -----------------------------------------------------------------------------------------
 
@@ -97,3 +130,27 @@ class ResponseParser:
         self.ended = self.has_head
         if not self.has_head:  # a 1xx: the next head is that of the response
             self.headers = []
+
+
+def merge_lengths(response: bytes) -> bytes | None:
+    """The beginning of a response, with each length once that its head repeats (RFC 9110, 8.6); None: its head isn't
+    whole yet. Raises NotHttpError where lengths differ."""
+    merged, at = b"", 0
+    response = response.lstrip(b"\r\n")
+    while (end := _END_OF_HEAD.search(response, at)) is not None:
+        head, line_end = response[at : end.end()], end[0]
+        lengths = _lengths_in(head)
+        if len(set(lengths)) > 1:
+            raise NotHttpError("no HTTP/1.1 response: it has several Content-Lengths, which differ")
+        if lengths:
+            lines = _LENGTH.sub(b"", head.removesuffix(line_end) + b"\n").rstrip(b"\r\n")
+            head = lines + b"\r\nContent-Length: " + lengths[0] + b"\r\n\r\n"
+        merged, at = merged + head, end.end()
+        if _INTERIM.match(head) is None:
+            return merged + response[at:]
+    return None
+
+
+def _lengths_in(head: bytes | bytearray) -> list[bytes]:
+    """Every length that a head says its body has; the last may not be whole yet."""
+    return [length.strip() for values in _LENGTH.findall(head) for length in values.split(b",")]

@@ -134,6 +134,11 @@ def test_what_nobody_asked_for_ends_a_connection(length: int, more: bytes) -> No
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n" + OK,
         OK + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        OK + b"Content-Length: 1, 2\r\n\r\nab",
+        OK + b"Content-Length: 1, 1\r\nX: y\r\nContent-Length: 2\r\n\r\nab",
+        OK + b"Content-Length: 2,\r\n\r\nab",
+        OK + b"Content-Length: x, x\r\n\r\nab",
+        OK + b"Content-Length: 2\r\nContent-Length: 2\r\nBad Name: 2\r\n\r\nab",
         OK + b"Content-Length: -1\r\n\r\n",
         OK + b"Content-Length: 1_0\r\n\r\n",
         OK + b"Bad Name: 2\r\n\r\n",
@@ -147,6 +152,34 @@ def test_what_is_no_response_is_refused(data: bytes) -> None:
         ResponseParser().feed(data)
 
 
+@pytest.mark.parametrize("early", [b"", b"\r\n", EARLY[0], EARLY[0] + EARLY[1], EARLY[0].replace(b"9", b"9,9")])
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        b"Content-Length: 5\r\nContent-Length: 5\r\n",
+        b"Content-Length: 5, 5\r\n",
+        b"content-length:5\r\nX: Content-Length: 7\r\nCONTENT-LENGTH: 5 ,5\t, 5\r\n",
+        b"Content-Length: 5\nContent-Length: 5\n",
+    ],
+)
+def test_a_length_that_is_repeated_counts_once(early: bytes, lengths: bytes) -> None:
+    """In whatever pieces it comes, also behind other responses, and the connection stays open."""
+    data = early + OK + b"X-First: 1\r\n" + lengths + b"X-Last: 2\r\n\r\nhello"
+    for size in (1, 2, 7, 40, len(data)):
+        parser = ResponseParser()
+        for _ in range(2):
+            parser.begin()
+            for at in range(0, len(data), size):
+                assert not parser.ended
+                parser.feed(data[at : at + size])
+            assert (parser.status, b"".join(parser.blocks), parser.ended) == (200, b"hello", True)
+            names = dict(parser.headers)
+            assert (names[b"X-First"], names[b"Content-Length"], names[b"X-Last"]) == (b"1", b"5", b"2")
+            assert parser.can_reuse_connection
+    parser.feed(b"H")
+    assert not parser.can_reuse_connection
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -155,6 +188,8 @@ def test_what_is_no_response_is_refused(data: bytes) -> None:
         b"HTTP/1.1 100 Continue\r\n\r\n",
         OK + b"Content-Length: 3\r\n\r\nab",
         OK + b"content-length: 3\r\n\r\n",
+        OK + b"Content-Length: 3\r\nContent-Length: 3\r\n",
+        OK + b"Content-Length: 3, 3\r\n\r\nab",
         OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
         OK + b"Transfer-Encoding: gzip\r\n\r\nab",
     ],
@@ -175,10 +210,11 @@ def test_a_response_that_breaks_off_is_refused(data: bytes) -> None:
         (OK, b"X: " + b"a" * 500 + b"\r\n"),
         (b"", EARLY[0]),
         (OK + b"X: ", b"a" * 500),
+        (OK + b"Content-Length: 5, 5\r\n", b"X: y\r\n"),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n2;", b"a" * 500),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n", b"X: y\r\n"),
     ],
-    ids=["headers", "interim", "value", "extension", "trailers"],
+    ids=["headers", "interim", "value", "lengths", "extension", "trailers"],
 )
 def test_a_response_without_end_is_refused(begin: bytes, more: bytes) -> None:
     """A server can't fill the memory, nor be listened to for ever, with what is no body."""
