@@ -16,6 +16,7 @@ import httpcore
 import httpx
 
 from classify_batch.errors import SettingsError
+from classify_batch.llamacloud.answer_time import AnswerTimeBackend
 from classify_batch.llamacloud.exchange import Exchanges, translate_errors
 from classify_batch.llamacloud.network import NetworkBackend
 from classify_batch.llamacloud.proxies import choose_proxy
@@ -162,7 +163,7 @@ class Route:
 
     def make_upload_transport(self) -> UploadTransport:
         # httpcore's own backend waits until the server takes what is written.
-        return UploadTransport(self._context, self._through_proxy(httpcore.AnyIOBackend()))
+        return UploadTransport(self._context, AnswerTimeBackend(self._through_proxy(httpcore.AnyIOBackend())))
 
     def _through_proxy(self, backend: httpcore.AsyncNetworkBackend) -> httpcore.AsyncNetworkBackend:
         return backend if self._proxy is None else TunnelBackend(self._proxy, self._context, backend)

@@ -11,6 +11,7 @@ import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import anyio
@@ -23,7 +24,7 @@ from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, LeaseLostError, SettingsError, Verdict
 from classify_batch.limits import RequestGate
 from classify_batch.llamacloud.access import ApiAccess
-from classify_batch.llamacloud.client import ApiClient
+from classify_batch.llamacloud.client import ApiClient, MultipartForm
 from classify_batch.llamacloud.connection import KEEPALIVE_S, Route
 from classify_batch.llamacloud.failures import Symptom
 from classify_batch.llamacloud.v1.batch_api import ApiV1
@@ -343,6 +344,79 @@ async def test_a_response_that_drips_is_not_waited_for_for_ever(begin: bytes, dr
             await api.create(sending(["a"]), nothing)
         assert 0.7 < asyncio.get_running_loop().time() - began_s < 3
         await asyncio.sleep(0.3)  # the server's part ends, too
+
+
+@asynccontextmanager
+async def uploading(url: str, timeout_s: float) -> AsyncIterator[Callable[[bytes], Awaitable[bytes]]]:
+    """Uploads a content, and gives what the server answers."""
+    async with RequestGate(requests_in_flight=1, requests_per_s=10_000.0) as gate:
+        client = ApiClient(ApiAccess(url, SecretStr("sandbox")), gate, SystemClock(), timeout_s=timeout_s)
+
+        async def upload(content: bytes) -> bytes:
+            form = MultipartForm({}, "document.txt", BytesIO(content))
+            return await client.send_request("upload", "POST", "/files", bytes, form=form)
+
+        try:
+            yield upload
+        finally:
+            await client.aclose()
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize(
+    ("begin", "drop"),
+    [
+        (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"x"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n", b" "),
+    ],
+    ids=["interim", "head", "body"],
+)
+@pytest.mark.usefixtures("trusted")
+async def test_an_uploads_answer_that_drips_is_not_waited_for_for_ever(
+    encrypted: bool, begin: bytes, drop: bytes
+) -> None:
+    """`api.timeout_s` is the time of all of it, as of any answer; the connection is closed."""
+    closed = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError, RuntimeError):  # uvloop's word for a closed one
+            await reader.readuntil(b"--\r\n")
+            writer.write(begin)
+            while not reader.at_eof():
+                writer.write(drop)
+                await writer.drain()
+                await asyncio.sleep(0.1)
+        writer.close()
+        closed.set()
+
+    async with serving(drip, certified() if encrypted else None) as url, uploading(url, timeout_s=0.8) as upload:
+        with anyio.fail_after(60):
+            with pytest.raises(ApiError, match=r"no answer in time \(no whole response within 0\.8 s\)") as caught:
+                await upload(b"an invoice")
+            assert caught.value.verdict is Verdict.LATER
+            await closed.wait()
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.usefixtures("trusted")
+async def test_an_upload_may_take_longer_to_send_than_its_answer(encrypted: bool) -> None:
+    """The answer's time begins when all was sent."""
+    content, cut = bytes(32 << 20), 1 << 20
+
+    async def take_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for _ in range(len(content) // cut):
+            await reader.readexactly(cut)
+            await asyncio.sleep(0.15)
+        await reader.readuntil(b"--\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        await reader.read()
+        writer.close()
+
+    async with serving(take_slowly, certified() if encrypted else None) as url, uploading(url, timeout_s=3.0) as upload:
+        assert await upload(content) == b"{}"
 
 
 @pytest.mark.parametrize("words", ["j\ud800", "\udfff/../x\n", "j" * 70_000])
