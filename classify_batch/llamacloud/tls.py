@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,8 +42,9 @@ def make_ssl_context(environ: Mapping[str, str]) -> ssl.SSLContext:
 def _trust_file(file: str) -> ssl.SSLContext:
     wanted = "a file of certificates in PEM"
     try:
-        if Path(file).is_dir():  # OpenSSL would call it a file without certificates
-            raise _unusable_error(CERTIFICATES_FILE, file, "is a folder", wanted)
+        # OpenSSL calls a folder a file without certificates, and waits for whoever writes to a pipe: no signal ends it.
+        if (kind := _find_other_kind(file)) is not None:
+            raise _unusable_error(CERTIFICATES_FILE, file, f"is {kind}", wanted)
         return ssl.create_default_context(cafile=file)
     except ssl.SSLError:
         raise _unusable_error(CERTIFICATES_FILE, file, "holds no certificates", wanted) from None
@@ -57,12 +59,32 @@ def _refuse_unusable_key_log(environ: Mapping[str, str]) -> None:
     file = environ.get(KEY_LOG)
     if not file:
         return
+    wanted = "a file that can be written"
     try:
+        if (kind := _find_other_kind(file)) is not None and not _is_null_device(file):
+            raise _unusable_error(KEY_LOG, file, f"is {kind}", wanted)
         with Path(file).open("ab"):
             pass
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise _unusable_error(KEY_LOG, file, f"can't be written: {reason}", "a file that can be written") from None
+        raise _unusable_error(KEY_LOG, file, f"can't be written: {reason}", wanted) from None
+
+
+def _find_other_kind(path: str) -> str | None:
+    """What a path leads to, if it is there and no plain file: whoever opens a pipe waits for its other end. Raises
+    OSError and ValueError for what can't be looked at."""
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError:
+        return None  # whoever opens it says so
+    if stat.S_ISREG(mode):
+        return None
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "no plain file"
+
+
+def _is_null_device(path: str) -> bool:
+    """Whether what is written there goes nowhere: it waits for nobody."""
+    return os.path.realpath(path) == os.devnull
 
 
 def _unusable_error(variable: str, value: str, what: str, wanted: str) -> SettingsError:

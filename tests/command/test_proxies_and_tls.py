@@ -4,15 +4,18 @@ reported with the variable that a person changes."""
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trustme
 
-from tests.support.command_line import Call, Done, asked, calling, sandbox
+from tests.support.command_line import Call, Done, asked, calling, command_process, sandbox
 from tests.support.networking import (
     AUTHORITY,
     ConnectProxy,
@@ -359,6 +362,60 @@ def test_other_variables_of_tls_are_2_with_their_name(
     assert done.status == 2, all_output(done)
     assert variable in all_output(done)
     assert str(tmp_path / name) in all_output(done)
+
+
+@contextmanager
+def pipe_at(path: Path, data: bytes) -> Iterator[None]:
+    """A named pipe that gives `data` to the first who reads it, and may be written to."""
+
+    def give() -> None:
+        with suppress(BrokenPipeError), path.open("wb") as pipe:
+            pipe.write(data)
+
+    os.mkfifo(path)
+    giver = threading.Thread(target=give)
+    giver.start()
+    try:
+        yield
+    finally:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        giver.join()
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSLKEYLOGFILE"])
+def test_a_pipe_in_a_variable_of_tls_is_2_with_its_name(
+    command: Command, secure_api: str, variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that has another end: the next command, or account, would wait for it."""
+    place = tmp_path / "pipe"
+    with pipe_at(place, (tmp_path / "authority.pem").read_bytes()):
+        kept = os.open(place, os.O_RDWR) if variable == "SSLKEYLOGFILE" else None
+        monkeypatch.setenv(variable, str(place))
+        done = command(secure_api)
+        if kept is not None:
+            os.close(kept)
+    assert done.status == 2, all_output(done)
+    assert f"{variable} in the environment names '{place}', which is a pipe" in all_output(done)
+    assert f"let {variable} name a file" in all_output(done)
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSLKEYLOGFILE"])
+def test_a_silent_pipe_in_a_variable_of_tls_is_not_waited_for(variable: str, tmp_path: Path) -> None:
+    """Nobody holds its other end: opening it would wait for ever, and no signal would end that."""
+    os.mkfifo(tmp_path / "pipe")
+    environ = {variable: str(tmp_path / "pipe"), "LLAMA_CLOUD_API_KEY": "sandbox"}
+    words = ("jobs", "list", "--base-url", "https://127.0.0.1:9")
+    done = command_process(*words, folder=tmp_path, environ=environ)
+    assert done.returncode == 2, done.stderr
+    assert f"error: {variable} in the environment names" in done.stderr
+
+
+def test_the_null_device_takes_the_keys_of_connections(
+    call: Call, secure_api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a key log is turned off where it can't be unset."""
+    monkeypatch.setenv("SSLKEYLOGFILE", os.devnull)
+    assert call(secure_api, *COMMANDS["jobs list"]).status == 0
 
 
 def test_variables_of_tls_mean_nothing_for_plain_http(
