@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from importlib import import_module
@@ -14,6 +13,7 @@ from classify_batch.cli import signals
 from classify_batch.cli.rendering import outputs
 from classify_batch.cli.subcommands import CommandGroup, HelpContext
 from classify_batch.errors import EXIT_STATUS_MEANINGS, ClassifyBatchError, ExitStatus, UsageError
+from classify_batch.store.os_errors import NO_ROOM, TOO_MANY_OPEN, hint_for
 
 COMMANDS = (
     "run",
@@ -41,10 +41,8 @@ PROGRAM = "classify-batch"
 COMPLETION_VARIABLE = "_CLASSIFY_BATCH_COMPLETE"
 """By which a shell asks for completions."""
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NO_THREAD = "can't start new thread"
 """All that Python's RuntimeError says."""
-_TOO_MANY_OPEN = (errno.EMFILE, errno.ENFILE)
 
 EPILOG = "\b\nExit statuses:\n" + "\n".join(
     f"  {int(status):>3}  {meaning}" for status, meaning in EXIT_STATUS_MEANINGS.items()
@@ -125,14 +123,9 @@ def run_command_line() -> int:  # noqa: C901, PLR0911 - one return for each kind
         if isinstance(error, MemoryError) or str(error) == _NO_THREAD:
             hint = "raise the limit of memory (`ulimit -v`) or threads (`ulimit -u`); the same command goes on"
             return print_error(str(error) or "there is no memory left", hint, ExitStatus.INCOMPLETE)
-        if isinstance(error, OSError) and error.errno in _TOO_MANY_OPEN:
-            hint = "raise the limit of open files (`ulimit -n`); the same command goes on"
-            return print_error(f"{error.strerror}", hint, ExitStatus.INCOMPLETE)
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:
-            where = f"{error.filename}: " if error.filename else ""
-            bound = error.errno == errno.EFBIG  # of one file: the disk may be empty
-            hint = "raise the limit of a file's size (`ulimit -f`)" if bound else "make room"
-            return print_error(f"{where}{error.strerror}", f"{hint}; the same command goes on", ExitStatus.INCOMPLETE)
+        if isinstance(error, OSError) and error.errno in NO_ROOM | TOO_MANY_OPEN:
+            where = f"{error.filename}: " if error.filename and error.errno in NO_ROOM else ""
+            return print_error(f"{where}{error.strerror}", hint_for(error), ExitStatus.INCOMPLETE)
         if isinstance(error, FileNotFoundError) and error.filename is None and is_working_directory_gone():
             hint = "`cd` to one that is there, or give absolute paths, and the same command begins again"
             return print_error("the folder in which this was started is gone", hint, ExitStatus.USAGE)

@@ -15,9 +15,11 @@ NOT_SUPPORTED = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, 524})
 Python has no name for it."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_ROOM = _FULL | {errno.EFBIG}
+"""That a file can't grow: the disk is full, or one file may not be larger."""
+TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-_TOO_MANY_OPEN = frozenset({errno.EMFILE, errno.ENFILE})
-_FAILING = _FULL | _TOO_MANY_OPEN | {errno.EIO, errno.EFBIG}
+_FAILING = NO_ROOM | TOO_MANY_OPEN | {errno.EIO}
 _IMPOSSIBLE_NAME = frozenset({errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ})
 """No later time makes such a name work."""
 _NO_FILE = frozenset({errno.EISDIR, errno.ESPIPE, errno.ENXIO})
@@ -91,6 +93,7 @@ def refusals(path: Path, *, but: type[OSError] | tuple[type[OSError], ...] = ())
 
 
 def hint_for(error: OSError) -> str:
+    """What to do about an operation that the medium refused; the one place where these words stand."""
     if error.errno in _FULL:
         return "make room (or raise the quota), then the same command goes on"
     if error.errno == errno.EFBIG:  # a bound on the size of one file: the disk may be empty
@@ -98,7 +101,7 @@ def hint_for(error: OSError) -> str:
             "raise the limit of a file's size (`ulimit -f`; some file systems have one of their own), then the same "
             "command goes on"
         )
-    if error.errno in _TOO_MANY_OPEN:
+    if error.errno in TOO_MANY_OPEN:
         return "raise the limit of open files (`ulimit -n`), then the same command goes on"
     if error.errno in _FORBIDDEN:
         return "make it writable for this user, then the same command goes on"

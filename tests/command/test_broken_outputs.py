@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -17,6 +18,7 @@ from typing import BinaryIO
 
 import pytest
 
+from classify_batch.store.os_errors import hint_for
 from tests.support.command_line import PATIENCE_S, asked, environment, sandbox, until
 from tests.support.start_command import COMMAND, CommandProcess
 
@@ -266,13 +268,19 @@ def test_a_bug_exits_with_70_where_its_traceback_can_not_be_saved(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_exits_with_75_and_names_the_file(tmp_path: Path) -> None:
-    """Wherever it shows: 75, with the file's name."""
-    done = under(tmp_path, "IT", *failing("OSError(28, 'No space left on device', 'x.jsonl')"))
-    assert (done.returncode, done.stderr) == (
-        75,
-        "error: x.jsonl: No space left on device\nhint: make room; the same command goes on\n",
-    )
+@pytest.mark.parametrize(
+    ("number", "words", "message"),
+    [
+        (errno.ENOSPC, "No space left on device", "x.jsonl: No space left on device"),
+        (errno.EFBIG, "File too large", "x.jsonl: File too large"),
+        (errno.EMFILE, "Too many open files", "Too many open files"),
+    ],
+)
+def test_a_full_disk_exits_with_75_and_names_the_file(tmp_path: Path, number: int, words: str, message: str) -> None:
+    """Wherever it shows: 75, with the file's name and the hint that a run's own disk would give."""
+    error = OSError(number, words, "x.jsonl")
+    done = under(tmp_path, "IT", *failing(f"OSError({number}, {words!r}, 'x.jsonl')"))
+    assert (done.returncode, done.stderr) == (75, f"error: {message}\nhint: {hint_for(error)}\n")
 
 
 def test_a_machine_without_room_for_a_thread_is_75(finished: Path) -> None:
