@@ -154,10 +154,11 @@ class RunStore(Protocol):
         """Makes the place, where it isn't there, and tries to write to it. What is made is taken away again at the end
         of `lock()`, where no file was added meanwhile. Raises RunDirectoryError."""
 
-    def lock(self, *, seize: bool = False) -> AbstractAsyncContextManager[None]:
+    def lock(self, *, seize: Lease | None = None) -> AbstractAsyncContextManager[None]:
         """Holds the run for one process at a time; raises LockedError naming host and pid of the holder.
 
-        `seize`: also takes it from a process that holds it, and whose lease has ended; see `fence`.
+        `seize`: the lease of this process, by which it also takes the run from one that holds it and whose lease has
+        ended; see `fence`. Raises LockedError where this lease has ended, too: the run may be a third one's by now.
         """
 
     async def fence(self, lease: Lease, why: str, *, contested: bool) -> None:

@@ -31,7 +31,7 @@ async def own_shard(place: RunPlace, lease_s: float, stack: AsyncExitStack) -> t
         await stands_still(claiming, error)
         lease = await claim_lease(claiming, lease_s)
         stack.push_async_callback(_give_back, lease)  # also where the lock can't be taken
-        store = await open_locked(place, stack, seize=True)
+        store = await open_locked(place, stack, seize=lease)
         contested = True
     else:
         lease = await claim_lease(store, lease_s)

@@ -136,7 +136,7 @@ async def lock_run_directory(place: RunPlace, stack: AsyncExitStack) -> RunStore
     return store
 
 
-async def open_locked(place: RunPlace, stack: AsyncExitStack, *, seize: bool = False) -> RunStore:
+async def open_locked(place: RunPlace, stack: AsyncExitStack, *, seize: Lease | None = None) -> RunStore:
     """Opens and locks a directory, which is created where it isn't there; `stack` gives it up. `seize`: as
     `RunStore.lock`."""
     store = await stack.enter_async_context(place.open())

@@ -92,12 +92,11 @@ class DiskStore:
         await to_thread.run_sync(self._prepare_directory)
 
     @asynccontextmanager
-    async def lock(self, *, seize: bool = False) -> AsyncIterator[None]:
-        async with hold(self._path, seize=seize):
+    async def lock(self, *, seize: Lease | None = None) -> AsyncIterator[None]:
+        async with hold(self._path, seize=seize) as locked_file:
+            self._locked = locked_file
             await self.sweep()
             names = self._list_names()
-            with refusals(self._path / LOCK):
-                self._locked = (self._path / LOCK).stat()
             try:
                 yield
             finally:  # while the lock is held: who didn't get it must not remove what its holder is making
@@ -258,9 +257,11 @@ class DiskStore:
         All others, not only the last owner: one before it may stand still, too. A report or an export that is just
         being written here fails, and is asked for again: that can't be told apart, and happens once in a takeover.
         """
-        for entry in self._path.iterdir():
-            if is_of_another_process(entry.name):
-                entry.unlink(missing_ok=True)
+        half_written = [entry for entry in self._path.iterdir() if is_of_another_process(entry.name)]
+        # In this order: where this process stood still, and another one is at work, the list may have what that writes.
+        self._refuse_if_not_ours()
+        for entry in half_written:
+            entry.unlink(missing_ok=True)
         for log in Log:
             path = self._path / log
             if not path.exists():

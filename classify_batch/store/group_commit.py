@@ -42,7 +42,7 @@ from anyio.lowlevel import checkpoint
 from classify_batch.errors import InternalError, RunDirectoryError, StoreError
 from classify_batch.store.atomic_file import Fsync, Permit, allow, sync_directory
 from classify_batch.store.os_errors import other_writer, refusals, taken_away
-from classify_batch.store.plain_file import is_same_file
+from classify_batch.store.plain_file import has_lost_name
 from classify_batch.vocabulary import DATA_LOGS, Log
 
 Write = Callable[[int, memoryview], int]
@@ -130,9 +130,7 @@ class LogWriter:
                     named = path.stat()
                 except (FileNotFoundError, NotADirectoryError):
                     raise taken_away(path) from None
-                ours = os.fstat(descriptor)
-                # Some file systems count no links at all.
-                if (named.st_nlink and not ours.st_nlink) or not is_same_file(ours, named):
+                if has_lost_name(os.fstat(descriptor), named):
                     raise taken_away(path)
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,17 +144,23 @@ async def claim_lease(store: RunStore, lease_s: float, clock_s: Callable[[], flo
         "start": start_of(os.getpid()),
         "lease_s": max(lease_s, wait_s),  # if this process dies while it waits, the next one waits as long
     }
+    owned = b"" if wait_s else _OWNED  # at once where nobody is waited for, also if this process dies right here
     try:
-        await store.create(lease_name(epoch), json.dumps(said).encode() + b"\n" + _beat())
+        await store.create(lease_name(epoch), json.dumps(said).encode() + b"\n" + _beat() + owned)
     except FileExistsError:
         raise locked(store.where, Holder()) from None
     if last is not None and wait_s:
         log.warning("%s: its last owner (%s) may live; its lease is waited for", store.where, last.holder)
     lease = FileLease(store, epoch, lease_s, clock_s)
-    await lease.begin(wait_s * MARGIN)
-    for name in await store.names():
-        if (match := NAME.fullmatch(name)) and int(match[1]) < epoch:
-            await store.remove(name)
+    try:
+        await lease.begin(wait_s * MARGIN)
+        for name in await store.names():
+            if (match := NAME.fullmatch(name)) and int(match[1]) < epoch:
+                await store.remove(name)
+    except BaseException:  # nobody has this lease: the next one must not wait for it
+        with anyio.CancelScope(shield=True), suppress(StoreError):
+            await lease.release()
+        raise
     return lease
 
 
@@ -186,6 +193,7 @@ class FileLease:
         self._store, self._lease_s, self._clock_s = store, lease_s, clock_s
         self._name = lease_name(epoch)
         self._valid_until_s = 0.0
+        self._is_unused = False
         self.epoch = epoch
         self.lost = anyio.Event()
         self.waited = False
@@ -205,13 +213,16 @@ class FileLease:
         Raises:
             LockedError: somebody claimed a later epoch meanwhile.
         """
-        self.waited = wait_s > 0
+        self.waited, self._is_unused = wait_s > 0, wait_s == 0
         until_s = anyio.current_time() + wait_s
         while (left_s := until_s - anyio.current_time()) > 0:
             await self._refuse_superseded()
             await self._store.append_undurable(self._name, _beat())  # it doesn't stand still
             await anyio.sleep(min(left_s, self._lease_s / RENEWALS))
-        await self._store.append_undurable(self._name, _OWNED)
+        if self.waited:
+            with anyio.CancelScope(shield=True):
+                await self._store.append_undurable(self._name, _OWNED)
+            self._is_unused = True
         await self._renew()
         await self._refuse_superseded()
 
@@ -226,9 +237,9 @@ class FileLease:
                 await self._renew()
 
     async def release(self) -> None:
-        if self.is_valid:
+        if self.is_valid or self._is_unused:
             await self._store.append_undurable(self._name, _RELEASED)
-            self._valid_until_s = 0.0
+            self._valid_until_s, self._is_unused = 0.0, False
 
     async def is_superseded(self) -> bool:
         """Whether there is an owner after this one."""
@@ -243,7 +254,7 @@ class FileLease:
             if await self.is_superseded():
                 self.lost.set()
             else:
-                self._valid_until_s = began_s + self._lease_s
+                self._valid_until_s, self._is_unused = began_s + self._lease_s, False
         except StoreError:
             return
 

@@ -18,10 +18,11 @@ import errno
 import json
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 from filelock import Timeout, UnixFileLock
@@ -32,6 +33,10 @@ from classify_batch.run_records import Holder
 from classify_batch.store.atomic_file import beside
 from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.os_errors import NOT_SUPPORTED, refusals, unusable
+from classify_batch.store.plain_file import has_lost_name
+
+if TYPE_CHECKING:
+    from classify_batch.ports import Lease
 
 _ATTEMPTS_MAX = 5
 _TRY_AGAIN_S = 0.02
@@ -54,38 +59,52 @@ def locked(where: str, holder: Holder) -> LockedError:
 
 
 @asynccontextmanager
-async def hold(directory: Path, *, seize: bool = False) -> AsyncIterator[None]:
-    """Holds `directory` until the end of the block. `seize`: by a new file in the place of one that a process holds
-    which stands still; it goes on holding the old one, which has no name any more.
+async def hold(directory: Path, *, seize: Lease | None = None) -> AsyncIterator[os.stat_result]:
+    """Holds `directory` until the end of the block; gives what the locked file is. `seize`: the lease of this process,
+    by which a new file takes the place of one that a process holds which stands still; that one goes on holding the old
+    one, which has no name any more.
 
     Raises:
-        LockedError: somebody else holds it, in this process or another.
+        LockedError: somebody else holds it, in this process or another; or this process stood still, too, and its
+            lease has ended.
         RunDirectoryError: it can't be locked: missing, forbidden, or on a filesystem without flock.
     """
-    if seize:
+    if seize is not None:
         with refusals(directory / LOCK):
-            _replace_lock_file(directory)
-    lock = await _acquire_lock(directory)
+            _replace_lock_file(directory, seize)
+    lock, locked_file = await _acquire_lock(directory)
     try:
-        yield
+        yield locked_file
     finally:
         _release_lock(lock)
 
 
-async def _acquire_lock(directory: Path) -> UnixFileLock:
+async def _acquire_lock(directory: Path) -> tuple[UnixFileLock, os.stat_result]:
+    path, named = directory / LOCK, list[os.stat_result]()
+
+    def take_file(descriptor: int) -> None:
+        _write_holder(descriptor)
+        named.clear()
+        with suppress(FileNotFoundError):
+            named.append(path.stat())
+        if named and has_lost_name(os.fstat(descriptor), named[0]):
+            named.clear()
+
     try:
-        lock = _lock_file_of(directory)
+        lock = _lock_file_of(directory, take_file)
         for _ in range(_ATTEMPTS_MAX):
             with suppress(Timeout):
                 lock.acquire()
-                return lock
+                if named:
+                    return lock, named[0]
+                lock.release(force=True)  # somebody has seized the directory since this file was opened
             await anyio.sleep(_TRY_AGAIN_S)
     except OSError as error:
         raise _unlockable_error(directory, error) from error
     raise locked(str(directory), read_holder(directory) or Holder())
 
 
-def _lock_file_of(directory: Path) -> UnixFileLock:
+def _lock_file_of(directory: Path, on_acquired: Callable[[int], None]) -> UnixFileLock:
     if not directory.is_dir():  # filelock would create it, open to others
         raise RunDirectoryError(f"{directory} is not a directory", hint="check the path of the run directory")
     return UnixFileLock(
@@ -94,14 +113,22 @@ def _lock_file_of(directory: Path) -> UnixFileLock:
         blocking=False,
         thread_local=False,
         fallback_to_soft=False,
-        on_acquired=_write_holder,
+        on_acquired=on_acquired,
     )
 
 
-def _replace_lock_file(directory: Path) -> None:
+def _replace_lock_file(directory: Path, lease: Lease) -> None:
+    """Puts a new lock file in the place of the one that is there. This process may have been stopped since it claimed
+    its lease, and a third one may have the directory by now: so the lease is asked as the last step. If it is stopped
+    right behind that, the new file is gone when it wakes, as whatever a process has half-written."""
     fresh = beside(directory / LOCK)
     os.close(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    fresh.replace(directory / LOCK)
+    try:
+        if not lease.is_valid:
+            raise locked(str(directory), read_holder(directory) or Holder())
+        fresh.replace(directory / LOCK)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _release_lock(lock: UnixFileLock) -> None:

@@ -108,8 +108,8 @@ class MemoryStore:
         await checkpoint()
 
     @asynccontextmanager
-    async def lock(self, *, seize: bool = False) -> AsyncIterator[None]:
-        if self._holder is not None and not seize:
+    async def lock(self, *, seize: Lease | None = None) -> AsyncIterator[None]:
+        if self._holder is not None and (seize is None or not seize.is_valid):
             raise locked(self.where, self._holder)
         self._holder = holder_here()
         try:

@@ -29,5 +29,10 @@ def is_same_file(one: os.stat_result, other: os.stat_result) -> bool:
     return os.path.samestat(one, other) or _signs_of(one) == _signs_of(other)
 
 
+def has_lost_name(ours: os.stat_result, named: os.stat_result) -> bool:
+    """Whether an open file is not the one that has its name by now. Some file systems count no links at all."""
+    return bool(named.st_nlink and not ours.st_nlink) or not is_same_file(ours, named)
+
+
 def _signs_of(look: os.stat_result) -> tuple[int, int, int]:
     return look.st_size, look.st_mtime_ns, look.st_ctime_ns

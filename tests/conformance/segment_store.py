@@ -227,10 +227,10 @@ class SegmentStore:
         await checkpoint()
 
     @asynccontextmanager
-    async def lock(self, *, seize: bool = False) -> AsyncIterator[None]:
+    async def lock(self, *, seize: Lease | None = None) -> AsyncIterator[None]:
         await checkpoint()
         number = self._segments.next_number(LOCK)
-        if (holder := self._segments.holder()) is not None and not seize:
+        if (holder := self._segments.holder()) is not None and (seize is None or not seize.is_valid):
             raise locked(self.where, holder)
         try:
             self._segments.put(LOCK, number, "whole", json.dumps(asdict(holder_here())).encode())

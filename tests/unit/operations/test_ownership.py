@@ -11,8 +11,11 @@ import anyio
 import pytest
 
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.errors import StoreError
+from classify_batch.errors import LockedError, StoreError
+from classify_batch.operations import ownership
 from classify_batch.operations.ownership import keeping_lease, own_shard
+from classify_batch.operations.run_resources import open_locked
+from classify_batch.ports import Lease, RunPlace, RunStore
 from classify_batch.store import place_of
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.lease import read_last_lease
@@ -59,6 +62,45 @@ async def test_a_process_that_wakes_overwrites_nothing(tmp_path: Path) -> None:
     last = await read_last_lease(place.open())
     assert last is not None
     assert (last.epoch, last.needs_no_wait) == (2, True)
+
+
+async def test_a_claimer_that_stood_still_takes_nothing_from_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took a shard over from a process that stood still, and stood still itself, between its claim and the lock: a
+    third one took it over meanwhile. The claimer leaves when it wakes, and the third goes on."""
+    lock_directory, claimed, wakes = open_locked, anyio.Event(), anyio.Event()
+
+    async def stand_still(place: RunPlace, stack: AsyncExitStack, *, seize: Lease | None = None) -> RunStore:
+        if seize is not None and not claimed.is_set():
+            claimed.set()
+            await wakes.wait()
+        return await lock_directory(place, stack, seize=seize)
+
+    monkeypatch.setattr(ownership, "open_locked", stand_still)
+    place, lease_s, refused = place_of(tmp_path / "shard"), 0.4, []
+
+    async def claim_and_stand_still() -> None:
+        async with AsyncExitStack() as stack:
+            with pytest.raises(LockedError) as raised:
+                await own_shard(place, lease_s, stack)
+            refused.append(raised.value)
+
+    async with AsyncExitStack() as first, AsyncExitStack() as last:
+        await own_shard(place, lease_s, first)
+        await anyio.sleep(lease_s * 1.2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(claim_and_stand_still)
+            await claimed.wait()
+            await anyio.sleep(lease_s * 1.2)
+            store, lease = await own_shard(place, 30.0, last)
+            await store.create("run.json", b"{}")
+            wakes.set()
+        assert len(refused) == 1
+        store.append(Log.JOURNAL, b"1\n")
+        await store.commit()
+        assert lease.check_held()
+        assert lease.epoch == 3
 
 
 async def test_the_lease_is_kept_while_large_logs_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import anyio
 import pytest
 
@@ -30,6 +32,38 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def is_over(lease: FileLease) -> bool:
     return not lease.check_held()
+
+
+class InterruptingStore(MemoryStore):
+    """Cancels its caller behind one of the steps that change something, or look."""
+
+    _steps: Iterator[int] = iter(())
+    _scope: anyio.CancelScope
+
+    def interrupt_after(self, steps: int, scope: anyio.CancelScope) -> None:
+        self._steps, self._scope = iter(range(steps - 1, -1, -1)), scope
+
+    def _count(self) -> None:
+        if next(self._steps, None) == 0:
+            self._scope.cancel()
+
+    async def names(self) -> frozenset[str]:
+        found = await super().names()
+        self._count()
+        return found
+
+    async def create(self, name: str, data: bytes) -> None:
+        await super().create(name, data)
+        self._count()
+
+    async def remove(self, name: str) -> None:
+        await super().remove(name)
+        self._count()
+
+    async def append_undurable(self, name: str, data: bytes) -> int:
+        size = await super().append_undurable(name, data)
+        self._count()
+        return size
 
 
 async def claim(store: MemoryStore) -> FileLease:
@@ -105,6 +139,31 @@ async def test_a_claim_that_was_not_waited_out_is_waited_out_by_the_next() -> No
     assert (await claim_lease(store, 1.0, anyio.current_time)).epoch == 3
     assert anyio.current_time() - began_s >= LEASE_S
     assert is_over(first)
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("earlier", ["none", "given back", "lives"])
+async def test_a_claim_that_is_interrupted_leaves_nobody_to_wait_for(earlier: str) -> None:
+    """At whichever step who claims is cancelled: the next one waits for an earlier owner that may live, if it was not
+    waited for yet, and never for who was cancelled."""
+    for steps in range(1, 100):
+        store = InterruptingStore()
+        if earlier != "none":
+            first = await claim(store)
+            if earlier == "given back":
+                await first.release()
+        with anyio.CancelScope() as scope:
+            store.interrupt_after(steps, scope)
+            await claim(store)
+        if not scope.cancelled_caught:
+            assert steps > 3
+            return
+        last = await read_last_lease(store)
+        lives = earlier == "lives" and (last is None or not last.owned or last.epoch == 1)
+        began_s = anyio.current_time()
+        assert (await claim(store)).check_held()
+        assert (anyio.current_time() - began_s >= LEASE_S) == lives, steps
+    raise AssertionError("a claim has no end")
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -20,7 +20,7 @@ import pytest
 from classify_batch.errors import ExitStatus, InternalError, LockedError, RunDirectoryError, StoreError
 from classify_batch.store.atomic_file import beside, give_new_name
 from classify_batch.store.disk import DiskStore, sweep_unless_held
-from classify_batch.store.holder import read_holder
+from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.lock import hold
 from classify_batch.streams.blocks import BLOCK_BYTES
 from classify_batch.vocabulary import Log
@@ -348,7 +348,7 @@ async def test_what_a_woken_process_writes_reaches_no_file(tmp_path: Path) -> No
                 await still.commit()
                 with pytest.raises(LockedError):
                     await stack.enter_async_context(other.lock())
-                await stack.enter_async_context(other.lock(seize=True))
+                await stack.enter_async_context(other.lock(seize=LeaseUntil(lambda: True)))
                 await other.fence(LeaseUntil(lambda: True), "", contested=True)
                 await other.open_log(Log.JOURNAL, 2)
                 await other.open_log(Log.RESULTS, 4)
@@ -369,6 +369,22 @@ async def test_what_a_woken_process_writes_reaches_no_file(tmp_path: Path) -> No
     assert read_holder(tmp_path) is None
 
 
+async def test_who_stood_still_seizes_nothing(tmp_path: Path) -> None:
+    """Its own lease has ended since it claimed it: the lock stays its holder's, and so does what that is just writing,
+    though this process comes as far as to shut others out."""
+    foreign = tmp_path / ".manifest.json.1.00001111.tmp"
+    async with DiskStore(tmp_path) as holder, DiskStore(tmp_path) as woken, holder.lock():
+        foreign.write_bytes(b"half-written by another process")
+        with pytest.raises(LockedError):
+            async with woken.lock(seize=LeaseUntil(lambda: False)):
+                pass
+        await holder.create("a.json", b"{}")
+        with pytest.raises(StoreError, match="gone"):
+            await woken.fence(LeaseUntil(lambda: False), "gone", contested=True)
+        assert foreign.exists()
+    assert {each.name for each in tmp_path.iterdir()} == {LOCK, "a.json", foreign.name}
+
+
 TAKE_OVER = """
 import sys
 from pathlib import Path
@@ -385,7 +401,7 @@ async def blocks():
 
 
 async def take_over():
-    async with DiskStore(Path(sys.argv[1])) as store, store.lock(seize=True):
+    async with DiskStore(Path(sys.argv[1])) as store, store.lock(seize=LeaseUntil(lambda: True)):
         await store.fence(LeaseUntil(lambda: True), "", contested=True)
         if sys.argv[2] == "replace":
             await store.replace("manifest.json", blocks())

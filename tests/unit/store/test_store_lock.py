@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from classify_batch.errors import ExitStatus, LockedError, RunDirectoryError
+from classify_batch.store import lock
 from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.lock import hold
 
@@ -156,3 +157,31 @@ async def test_a_missing_directory_is_not_created(tmp_path: Path) -> None:
         async with hold(tmp_path / "nowhere"):
             pass
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_a_lock_on_a_file_that_lost_its_name_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    """Between opening the lock file and locking it, the directory is seized, and its old holder ends: this process has
+    the kernel's lock on a file that nobody else will ever ask for. So it asks for the one that is there."""
+    write_holder, fresh = lock._write_holder, tmp_path / "fresh"
+
+    with fresh.open("wb") as seized:
+
+        def seize_meanwhile(descriptor: int) -> None:
+            monkeypatch.setattr(lock, "_write_holder", write_holder)
+            if held:
+                fcntl.flock(seized, fcntl.LOCK_EX)
+            fresh.replace(tmp_path / LOCK)
+            write_holder(descriptor)
+
+        monkeypatch.setattr(lock, "_write_holder", seize_meanwhile)
+        if held:
+            with pytest.raises(LockedError):
+                async with hold(tmp_path):
+                    pass
+            return
+        async with hold(tmp_path):
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(seized, fcntl.LOCK_EX | fcntl.LOCK_NB)
