@@ -11,13 +11,34 @@ import time
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from classify_batch.errors import WorldError
+
+WALL_S_MAX = 253_370_764_800.0
+"""The beginning of the year 9999, which is the last that can be written down: spans are added to a time, too."""
+
 
 class SystemClock:
     """The machine's wall clock."""
 
     def wall_s(self) -> float:
-        """Seconds since the Unix epoch."""
-        return time.time()
+        """Seconds since the Unix epoch. Raises as `machine_wall_s`."""
+        return machine_wall_s()
+
+
+def machine_wall_s() -> float:
+    """Seconds since the Unix epoch, by the machine's wall clock.
+
+    Raises:
+        WorldError: the clock is off by so much that its time can't be written down.
+    """
+    now_s = time.time()
+    if not 0 <= now_s < WALL_S_MAX:
+        raise WorldError(
+            f"the clock of this machine can't be right: it says {now_s:.0f} seconds since 1970, which is "
+            f"{'before that' if now_s < 0 else 'after the year 9998'}",
+            hint="set the clock (the battery that keeps it may be empty), then the same command goes on",
+        )
+    return now_s
 
 
 def boot_s() -> float:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import click
+
+from classify_batch.clock import SystemClock
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
@@ -50,9 +52,12 @@ def parse_duration(text: str) -> float:
 
 
 def parse_deadline_option(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """The callback of `--deadline`."""
+    """The callback of `--deadline`. Raises WorldError where the clock can't be right."""
+    if value is None:
+        return None
+    now = datetime.fromtimestamp(SystemClock().wall_s(), UTC).astimezone()
     try:
-        return None if value is None else parse_deadline(value, datetime.now().astimezone())
+        return parse_deadline(value, now)
     except ValueError:
         raise click.BadParameter(
             f"{value!r} is no time in the future like 06:00, 06:00+02:00 or 2030-11-22T06:00"

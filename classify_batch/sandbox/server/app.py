@@ -7,7 +7,6 @@ Whatever is sent is a starlette response, a refusal and a lost answer included.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Iterator
 from email.utils import formatdate
 from typing import TypedDict
@@ -19,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
+from classify_batch.clock import machine_wall_s
 from classify_batch.protocol import v1, v2
 from classify_batch.protocol.file_bodies import FILES_PATH
 from classify_batch.protocol.parse_jobs import PARSE_JOBS_PATH
@@ -83,7 +83,7 @@ class App:
         job_table: JobTable,
         project: Project,
         ledger: Ledger | None = None,
-        wall_s: Callable[[], float] = time.time,
+        wall_s: Callable[[], float] = machine_wall_s,
     ) -> None:
         self.options, self.job_table, self.project, self.ledger = options, job_table, project, ledger
         self.meter = Meter()

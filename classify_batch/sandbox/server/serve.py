@@ -7,7 +7,6 @@ import secrets
 import signal
 import socket
 import struct
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from classify_batch.clock import machine_wall_s
 from classify_batch.errors import UsageError
 from classify_batch.sandbox.documents.document_folder import Documents
 from classify_batch.sandbox.documents.project import OpenProject, Project
@@ -41,7 +41,7 @@ _IN_FLIGHT_S = 3
 
 
 @contextmanager
-def open_sandbox(options: Options, wall_s: Callable[[], float] = time.time) -> Iterator[App]:
+def open_sandbox(options: Options, wall_s: Callable[[], float] = machine_wall_s) -> Iterator[App]:
     """A sandbox, ready to be served, with the jobs of its ledger. Not to be called on an event loop: it opens every
     file.
 
