@@ -219,7 +219,7 @@ class Orchestrator:
         if retry_failed:
             files = self._run.files
             failed = await read_failures(self._store, self._snapshot, self._plan, files, self._shutdown)
-        if self._found.manifest_complete:
+        if self._found.manifest_claims_complete:
             await self._write_manifest(RunState.RUNNING)  # a reader must not take the old one for the run's end
         opened = opened_here(self._settings, self._found.run_sha256, self._found.account)
         self._journal.record_about_run(Kind.OPENED, opened)

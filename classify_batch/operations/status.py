@@ -15,7 +15,7 @@ from classify_batch.rundir.failure_messages import READ_BYTES_MAX
 from classify_batch.rundir.journal.starts import PAUSED
 from classify_batch.rundir.journal.totals import Totals, read_totals
 from classify_batch.rundir.manifest_json import Manifest, add_failure_messages, manifest_keys, parse_manifest
-from classify_batch.rundir.next_step import KILLED_HINT, add_next_step
+from classify_batch.rundir.next_step import KILLED_HINT, OLDER_MANIFEST_HINT, add_next_step, next_command
 from classify_batch.rundir.run_json import RunFile, parse_run_file, shard_place
 from classify_batch.rundir.sum_of_shards import sum_of_shards
 from classify_batch.store import Location, needs_trust, open_reader, place_of
@@ -44,9 +44,8 @@ def read_status(run_dir: Location, clock: Clock | None = None) -> Manifest:
     if run.shards is not None:
         return _read_status_of_all(place_of(run_dir), run, reader.holder(), clock)
     holder = reader.holder()
-    manifest = parse_manifest(
-        reader.read(MANIFEST_JSON) or b""
-    )  # read before the journal, so that the journal can't be older than it
+    # Read before the journal, so that the journal can't be older than it.
+    manifest = _read_own_manifest(reader, run)
     totals = read_journal_totals(reader, run, manifest)
     complete = sum(totals.outcomes.values()) == run.files
     state = "running" if holder else "complete" if complete else "incomplete"
@@ -54,8 +53,9 @@ def read_status(run_dir: Location, clock: Clock | None = None) -> Manifest:
     now = manifest_keys(run, totals, state=state, requests=totals.requests, started_at=started_at)
     if manifest and "cancel" in manifest and (not holder or manifest["state"] == "running"):
         now["cancel"] = manifest["cancel"]
+    older = manifest is not None and _is_older(manifest, totals)
     if manifest:
-        _add_what_only_the_manifest_says(now, manifest, held=holder is not None)
+        _add_what_only_the_manifest_says(now, manifest, held=holder is not None or older)
     if holder:
         now["holder"] = {"host": holder.host, "pid": holder.pid, "since": holder.since}
         now["time_left_s"] = _time_left_s(now, clock or SystemClock())
@@ -66,7 +66,22 @@ def read_status(run_dir: Location, clock: Clock | None = None) -> Manifest:
     if needs_trust(run_dir):
         now["trusted"] = True
     add_next_step(now, run, reader.where)
+    if older and not holder:
+        now["hint"] = OLDER_MANIFEST_HINT
+        now["next"] = next_command({**now, "state": RunState.INCOMPLETE}, run, reader.where)
     return now
+
+
+def _read_own_manifest(reader: RunReader, run: RunFile) -> Manifest | None:
+    """None also for one of another run: `verify` says so."""
+    manifest = parse_manifest(reader.read(MANIFEST_JSON) or b"")
+    return manifest if manifest is not None and manifest["run_id"] == run.run_id else None
+
+
+def _is_older(manifest: Manifest, totals: Totals) -> bool:
+    """Whether the journal went on after a manifest that tells how a process ended. (A process that is on, and one that
+    was killed, has one that says "running".)"""
+    return manifest["state"] != RunState.RUNNING and manifest["journal_seq"] < totals.seq
 
 
 def _read_status_of_all(place: RunPlace, run: RunFile, holder: Holder | None, clock: Clock | None) -> Manifest:

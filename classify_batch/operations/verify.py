@@ -365,7 +365,12 @@ async def check_manifest(run: RunOnDisk, found: Verification, hashes: OutputHash
         return
     # A manifest of a running or killed run may be older than the journal, so only its run is checked.
     if manifest["run_id"] != run.run.run_id:
-        found.add_error("manifest.json is another run's")
+        found.add_error("manifest.json is another run's; `resume` writes this run's anew")
+    elif run.manifest_claims_complete and run.manifest_is_older:
+        found.add_error(
+            f"manifest.json is older than the journal: it knows {manifest['journal_seq']:,} of {run.snapshot.seq:,} "
+            "lines; `resume` writes it anew"
+        )
     if not run.manifest_complete:
         return
     if manifest["counts"] != counts_of(run.snapshot.outcomes) or manifest["files"] != run.run.files:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 CONFIG_HINT = "put the path of its config in the place of CONFIG: the secrets of its webhooks are stored nowhere else"
 RETRY_IN_PARTS = "try failures again in the runs that were merged, and merge these anew"
 KILLED_HINT = "its last process ended without a word (killed, or the machine stopped); the same command goes on"
+OLDER_MANIFEST_HINT = (
+    "manifest.json is older than the journal: the last process was killed when it began, or somebody put an older copy "
+    "back; `resume` writes it anew"
+)
 
 UNKNOWN_CONFIG = "CONFIG"
 

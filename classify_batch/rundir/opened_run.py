@@ -48,8 +48,24 @@ class RunOnDisk:
     @property
     def manifest_complete(self) -> bool:
         """Whether the manifest vouches for every byte: it says so last of all, and takes it back before anything else
-        is written."""
+        is written. One that is older than the journal, or another run's, since somebody put it there, vouches for
+        nothing."""
+        return self.manifest_claims_complete and not self.manifest_is_older and not self.manifest_is_foreign
+
+    @property
+    def manifest_claims_complete(self) -> bool:
+        """Whether a reader of the manifest alone takes the run for complete."""
         return self.manifest is not None and self.manifest["state"] == RunState.COMPLETE
+
+    @property
+    def manifest_is_foreign(self) -> bool:
+        """Whether the manifest is another run's."""
+        return self.manifest is not None and self.manifest["run_id"] != self.run.run_id
+
+    @property
+    def manifest_is_older(self) -> bool:
+        """Whether the journal went on after the manifest was written."""
+        return self.manifest is not None and self.manifest["journal_seq"] < self.snapshot.seq
 
 
 async def read_run(store: RunStore) -> RunOnDisk | None:
@@ -75,9 +91,9 @@ async def read_run(store: RunStore) -> RunOnDisk | None:
                 _apply_block(block, reader, snapshot, run_sha256, store)
     except FileNotFoundError:
         pass
-    torn_bytes = reader.finish_reading(
-        manifest["journal_seq"] if manifest else 0
-    )  # what a manifest counts was on the disk
+    # What a manifest counts was on the disk.
+    counted = manifest["journal_seq"] if manifest is not None and manifest["run_id"] == run.run_id else 0
+    torn_bytes = reader.finish_reading(counted)
     snapshot.end_reading()
     return RunOnDisk(store, run, run_sha256, snapshot, reader.good_end, torn_bytes, manifest)
 

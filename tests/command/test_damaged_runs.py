@@ -127,6 +127,52 @@ def test_a_journal_that_lost_lines_is_not_gone_on_with(folder: Path, stop: str) 
     assert "the next run cuts them off" not in done.stdout
 
 
+@pytest.mark.parametrize("state", ["complete", "incomplete"])
+def test_an_older_manifest_is_called_so(folder: Path, state: str) -> None:
+    """Somebody put an older copy of manifest.json back: it vouches for nothing, status doesn't repeat what it says of
+    the end, and resume writes it anew. No file is called damaged, since none is."""
+    (folder / "job.toml").write_text(CONFIG + documents(folder))
+    (folder / "ids.txt").write_text("stranger-1\nstranger-2\n")
+    run = folder / "failed"
+    command("run", folder / "job.toml", "--input", folder / "ids.txt", "--run-dir", run, status=1)
+    older = json.loads((run / "manifest.json").read_text())
+    command("resume", run, "--retry-failed", status=1)
+    newer = json.loads((run / "manifest.json").read_text())
+    assert older["journal_seq"] < newer["journal_seq"]
+    if state == "incomplete":
+        older |= {"state": "incomplete", "reason": "interrupted by SIGTERM", "exit_status": 75}
+    (run / "manifest.json").write_text(json.dumps(older))
+    said = json.loads(command("status", run, "--json", status=0).stdout)
+    assert (said["state"], said["exit_status"], said["reason"]) == ("complete", None, None)
+    assert "manifest.json is older than the journal" in said["hint"]
+    assert " resume " in said["next"]
+    done = command("verify", run)
+    assert ("manifest.json is older than the journal" in done.stdout) == (state == "complete")
+    assert (done.returncode, "SHA-256" in done.stdout) == (2 if state == "complete" else 0, False)
+    done = command("merge", run, folder / "sound", "--output", folder / "merged", status=2)
+    assert "its manifest.json is not that of its end" in done.stderr
+    done = command("resume", run, status=1)
+    assert "restore" not in done.stderr
+    assert json.loads((run / "manifest.json").read_text())["counts"] == newer["counts"]
+    command("verify", run, status=0)
+    journal = [json.loads(line)["kind"] for line in (run / "journal.jsonl").read_text().splitlines()]
+    assert journal[-2:] == ["opened", "closed"]
+
+
+def test_a_manifest_of_another_run_says_nothing(folder: Path) -> None:
+    """Somebody put the manifest.json of a longer run there: no line of the journal is called lost, and resume writes
+    this run's anew."""
+    run = folder / "sound"
+    other = json.loads((run / "manifest.json").read_text())
+    other |= {"run_id": "00000000-0000-4000-8000-000000000000", "journal_seq": 10_000}
+    (run / "manifest.json").write_text(json.dumps(other))
+    said = json.loads(command("status", run, "--json", status=0).stdout)
+    assert (said["state"], said["exit_status"]) == ("complete", None)
+    assert "manifest.json is another run's" in command("verify", run, status=2).stdout
+    command("resume", run, status=0)
+    command("verify", run, status=0)
+
+
 def test_a_changed_failure_is_found(folder: Path) -> None:
     """The failures are proven, too: those that are left after a retry, and not the ones that were put aside."""
     (folder / "job.toml").write_text(CONFIG + documents(folder))

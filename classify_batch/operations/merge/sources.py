@@ -23,6 +23,7 @@ from classify_batch.rundir.next_step import next_command
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
 from classify_batch.rundir.run_json import identity_of_run
+from classify_batch.shell_words import command_of
 from classify_batch.store import open_store
 from classify_batch.streams.closing import closing
 from classify_batch.vocabulary import Log
@@ -43,6 +44,12 @@ async def open_complete_run(place: RunPlace) -> EarlierRun:
     if found is None:
         raise no_run_error(place.where)
     if not (found.snapshot.complete and found.manifest_complete):
+        if found.snapshot.complete:
+            raise RunDirectoryError(
+                f"{place.where} has all outcomes, and its manifest.json is not that of its end: its last process was "
+                "killed, or an older copy was put back",
+                hint=f"let `{command_of('resume', Path(place.where).absolute())}` write it anew first",
+            )
         done = found.snapshot.outcomes.total()
         command = "" if found.manifest is None else f": {next_command(found.manifest, found.run, place.where)}"
         raise RunDirectoryError(
