@@ -273,6 +273,7 @@ class Answers:
         withheld: why there may be more that the API doesn't hand out; empty where everything came. What is missing then
             was perhaps paid, and is not asked for again.
         may_come: whether what is withheld may come by waiting.
+        of_another_job: whether results of another job came in the place of its own: they say nothing of its files.
         billed: credits that the API said were billed.
     """
 
@@ -280,6 +281,7 @@ class Answers:
     withheld: str = ""
     billed: float | None = None
     may_come: bool = False
+    of_another_job: bool = False
 
     @property
     def withheld_for_good(self) -> bool:

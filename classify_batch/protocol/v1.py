@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypedDict
 import msgspec
 from pydantic import Field
 
+from classify_batch.file_keys import same_id
 from classify_batch.model import Answer, JobView
 from classify_batch.protocol.answers import (
     AnswerModel,
@@ -165,6 +166,7 @@ class QuickItem(msgspec.Struct, gc=False):
     """A file in a job's results, as `ResultItem`, without what a run doesn't need."""
 
     id: Any = None
+    classify_job_id: Any = None
     file_id: Any = None
     result: QuickResult | None = None
 
@@ -199,6 +201,14 @@ def answers_of(items: Sequence[AnyItem]) -> list[Answer]:
 
 
 _QUICK_RESULTS = QuickReader(QuickPage[QuickItem], RESULTS)
+
+
+def names_only_other_jobs(items: Sequence[AnyItem], job_id: str) -> bool:
+    """Whether the items are results of other jobs than the one that was asked about, by their own words."""
+    if not items or items[0].classify_job_id == job_id:  # nearly always
+        return False
+    named = {each for item in items if (each := text_or_none(item.classify_job_id))}
+    return bool(named) and not any(same_id(each.strip(), job_id) for each in named)
 
 
 def read_result_page(data: bytes) -> ResultsPage[AnyItem]:

@@ -43,7 +43,8 @@ def lost_job_shows_as_anothers(case: Case) -> bool:
     if case.version != "v1" or case.scope != LOST_JOB:
         return False
     if case.kind == "results":
-        return case.change == OTHER_JOB or (case.path[-1:] == ("file_id",) and case.change in {"text", "huge"})
+        # A whole answer of another job names that job.
+        return case.path[-1:] == ("file_id",) and case.change in {OTHER_JOB, "text", "huge"}
     path = case.path[2:] if case.kind == "list" else case.path
     if case.kind not in {"list", JOB}:
         return False

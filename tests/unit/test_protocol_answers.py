@@ -21,6 +21,7 @@ from classify_batch.protocol.quick_readers import QuickReader, QuickResult
 from classify_batch.protocol.sanitize import parse_error_detail
 
 SURROGATE = "\ud800"
+JOB_ID, OTHER_JOB_ID = "0a6b7c1e-3d2f-4a5b-8c9d-0e1f2a3b4c5d", "0a6b7c1e-3d2f-4a5b-8c9d-0e1f2a3b4c5e"
 DEEP: list[Any] = [[]]  # deeper than pydantic reads, and not than `json` does
 for _ in range(300):
     DEEP = [DEEP]
@@ -411,3 +412,24 @@ def test_blanks_name_no_file(shown: str, named: str | None, result: dict[str, st
     item = {"file_id": shown, "result": result}
     answers = [v1.ResultItem.model_validate(item).answer(), msgspec.convert(item, v1.QuickItem).answer()]
     assert [each.file_id for each in answers] == [named, named]
+
+
+@pytest.mark.parametrize(
+    ("shown", "of_others"),
+    [
+        ([JOB_ID], False),
+        ([JOB_ID.upper()], False),
+        ([OTHER_JOB_ID, JOB_ID], False),
+        ([None, 7, ""], False),
+        ([], False),
+        ([OTHER_JOB_ID], True),
+        ([None, OTHER_JOB_ID], True),
+    ],
+)
+@pytest.mark.parametrize("read", [v1.read_result_page, v1.RESULTS.read])
+def test_results_that_name_only_other_jobs_are_not_this_jobs(
+    read: Callable[[bytes], Any], shown: list[object], of_others: bool
+) -> None:
+    """They say nothing of its files: taken for its results, they would show a lost job as somebody else's."""
+    items = [{"classify_job_id": each, "file_id": "f-1", "result": None} for each in shown]
+    assert v1.names_only_other_jobs(read(encode({"items": items})).items, JOB_ID) is of_others

@@ -310,7 +310,8 @@ class Reconciler:
             return None
         named = [each.file_id for each in answers.items if each.file_id is not None]
         answered = [each.file_id for each in answers.items if each.file_id is not None and each.answered]
-        self._evidence.record_results(view.job_id, begun_s, named, answered, withheld=answers.withheld_for_good)
+        withheld = answers.withheld_for_good or answers.of_another_job
+        self._evidence.record_results(view.job_id, begun_s, named, answered, withheld=withheld)
         if self._evidence.concerns_an_attempt(view.job_id):  # others' answers may be many, and long
             self._answers[view.job_id] = answers
         return answers

@@ -58,9 +58,14 @@ class ApiV1(BatchApi):
         raise ApiError("cancel", Verdict.PERSON, "v1 of the API can't cancel a job")
 
     async def results(self, job: JobView, asked: Collection[str]) -> Answers:
-        """The answers of all pages, as far as they can be had; the pages end early when all that was asked for came."""
+        """The answers of all pages, as far as they can be had; the pages end early when all that was asked for came.
+
+        Something between here and the API may answer with the results of another job. The job's own are withheld then,
+        and may come by asking again.
+        """
         page = await self._read_results_page(job.job_id, None)
-        if not page.next_page_token and len(page.items) >= (page.total_size or 0):  # nearly always
+        strange = v1.names_only_other_jobs(page.items, job.job_id)
+        if not strange and not page.next_page_token and len(page.items) >= (page.total_size or 0):  # nearly always
             return Answers(tuple(v1.answers_of(page.items)))
         missing = set(asked)
 
@@ -70,10 +75,17 @@ class ApiV1(BatchApi):
             return bool(asked) and not missing  # with nothing asked for, every page is read
 
         async def read_page(token: str) -> ResultsPage[v1.AnyItem]:
-            return await retry_transient(partial(self._read_results_page, job.job_id, token), calls_max=PAGE_CALLS_MAX)
+            nonlocal strange
+            page = await retry_transient(partial(self._read_results_page, job.job_id, token), calls_max=PAGE_CALLS_MAX)
+            strange = strange or v1.names_only_other_jobs(page.items, job.job_id)
+            return page
 
         found = await read_all_pages(page, read_page, lambda item: item.identity, is_enough)
-        return Answers(tuple(item.answer() for item in found.items), found.incomplete, may_come=found.short)
+        answers = tuple(item.answer() for item in found.items)
+        if strange and not (asked and not missing):
+            words = "the API answers with the results of another job"
+            return Answers(answers, words, may_come=True, of_another_job=True)
+        return Answers(answers, found.incomplete, may_come=found.short)
 
     async def _read_results_page(self, job_id: str, token: str | None) -> ResultsPage[v1.AnyItem]:
         params = None if token is None else {"page_token": token}
