@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,6 +36,12 @@ _NUMBERS = {ONE_JOB: 2, LOST_JOB: 3}
 LOST_CREATE = _NUMBERS[LOST_JOB]
 """The create whose answer is lost: they are counted from 1, and so are their jobs."""
 
+ANOTHER_LOST_CREATE = 4
+
+ONLY_CHANGED, TWO_LOST, TAKEN_OVER = BESIDES = ("", "two creates lost", "taken over")
+"""What happens besides: nothing more; the answer to another create is lost, too; or the process is killed early, and
+answers are changed in the next one."""
+
 ITEMS = ("items", EACH)
 
 
@@ -48,6 +54,7 @@ class Case:
         path: the field; empty for a change of whole answers.
         change: what becomes of it: one of FIELD_CHANGES, OTHER_JOB or OTHER_FILE; of BODY_CHANGES for whole answers.
         scope: how many of the answers; one of SCOPES.
+        besides: one of BESIDES.
     """
 
     version: str
@@ -55,9 +62,16 @@ class Case:
     path: Path
     change: str
     scope: str
+    besides: str = ONLY_CHANGED
 
     def __str__(self) -> str:
-        return "/".join(filter(None, (self.version, self.kind, path_name(self.path), self.change, self.scope)))
+        words = (self.version, self.kind, path_name(self.path), self.change, self.scope, self.besides)
+        return "/".join(filter(None, words))
+
+    @property
+    def lost_creates(self) -> Collection[int]:
+        """The creates whose answers are lost, counted from 1."""
+        return (LOST_CREATE, ANOTHER_LOST_CREATE) if self.besides == TWO_LOST else (LOST_CREATE,)
 
 
 class _Seen(NamedTuple):
@@ -82,10 +96,19 @@ class Changer:
         self._memory = Memory()
         self.changed = 0
 
-    def change(self, given: Given) -> Any:
-        """What takes the place of an answer's body; the body itself where it stays."""
+    def note(self, given: Given) -> None:
+        """An answer that isn't to be changed: others may take its place later."""
+        self._note_job(given)
+        if given.call in KINDS[self._case.kind]:
+            self._memory.add(given)
+
+    def _note_job(self, given: Given) -> None:
         if given.call == "create" and given.owner is not None and given.owner not in self._job_ids:
             self._job_ids.append(given.owner)
+
+    def change(self, given: Given) -> Any:
+        """What takes the place of an answer's body; the body itself where it stays."""
+        self._note_job(given)
         if given.call not in KINDS[self._case.kind]:
             return given.body
         body = self._change_field(given) if self._case.path else self._change_body(given)

@@ -11,12 +11,13 @@ import anyio
 from classify_batch.errors import ClassifyBatchError, ExitStatus, the_cause
 from classify_batch.vocabulary import Log
 from tests.changed_answers.allowances import ATTEMPTS, payments_allowed
-from tests.changed_answers.changer import LOST_CREATE, Case, Changer
+from tests.changed_answers.changer import LOST_CREATE, TAKEN_OVER, Case, Changer
 from tests.changed_answers.server import ChangingServer
 from tests.support.simulated_run import Lab, laboratory
 
 FILES = {"v1": 10, "v2": 6}
 RUNTIME_S_MAX, DRAIN_S = 120.0, 20.0
+KILLED_AFTER_S = 0.5
 LIMITS = {
     "jobs_in_flight": 4,
     "attempts": ATTEMPTS,
@@ -67,17 +68,27 @@ async def run_to_end(lab: Lab) -> ExitStatus:
     return status
 
 
+async def run_until_killed(lab: Lab, server: ChangingServer) -> None:
+    """Runs against unchanged answers until jobs are in flight, and one create is ambiguous."""
+    server.is_changing = False
+    assert await lab.run_until_power_cut(KILLED_AFTER_S) is None
+    server.is_changing = True
+
+
 async def carry_out(case: Case) -> dict[str, object]:
     """Runs against changed answers, and once more against unchanged ones if the run isn't complete then. Returns all
     that is promised and doesn't hold; nothing, if all is well."""
     with small_laboratory(case.version) as lab:
         changer = Changer(case)
-        server = ChangingServer(lab, changer)
+        server = ChangingServer(lab, case.lost_creates, changer)
+        if case.besides == TAKEN_OVER:
+            await run_until_killed(lab, server)
         status = await run_to_end(lab)
-        faults: dict[str, object] = {} if changer.changed else {"changed": "no answer"}
+        # What happens besides moves the times, and may leave a case nothing to change.
+        faults: dict[str, object] = {} if changer.changed or case.besides else {"changed": "no answer"}
         faults |= {f"changed: {name}": found for name, found in (await judge(lab, case, status)).items()}
         if status not in {ExitStatus.COMPLETE, ExitStatus.FAILURES}:
-            server.stop_changing()
+            server.is_changing = False
             status = await run_to_end(lab)
             faults |= {f"unchanged: {name}": found for name, found in (await judge(lab, case, status)).items()}
     return faults

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 
 import httpx
 
 from classify_batch.protocol import v1, v2
 from classify_batch.protocol.file_bodies import FILES_PATH
-from tests.changed_answers.changer import LOST_CREATE, Changer
+from tests.changed_answers.changer import Changer
 from tests.changed_answers.changes import EMPTY_PAGE, Given, Unreadable
 from tests.support.simulated_run import Lab, is_create
 
@@ -20,22 +21,19 @@ class TooManyRequestsError(AssertionError):
 
 
 class ChangingServer:
-    """Changes what a laboratory's sandbox answers, from the first request on; and the answer to one create never
-    comes.
+    """Changes what a laboratory's sandbox answers, and loses the answers to some creates.
 
     Attributes:
         given: what the sandbox answered.
+        is_changing: whether answers are changed now.
     """
 
-    def __init__(self, lab: Lab, changer: Changer | None = None) -> None:
-        self._lab, self._changer = lab, changer
+    def __init__(self, lab: Lab, lost_creates: Collection[int], changer: Changer | None = None) -> None:
+        self._lab, self._lost_creates, self._changer = lab, lost_creates, changer
         self._creates = self._requests = 0
         self.given: list[Given] = []
+        self.is_changing = True
         lab.wire.before, lab.wire.after = self._before, self._after
-
-    def stop_changing(self) -> None:
-        """From now on all answers are the sandbox's."""
-        self._changer = None
 
     async def _before(self, request: httpx.Request) -> httpx.Response | None:
         self._requests += 1
@@ -51,15 +49,23 @@ class ChangingServer:
             return response
         given = read_answer(request, json.loads(await response.aread()))
         self.given.append(given)
-        body = given.body if self._changer is None else self._changer.change(given)
+        body = self._change(given)
         if given.call == "create":
             self._creates += 1
-            if self._creates == LOST_CREATE:
+            if self._creates in self._lost_creates:
                 raise httpx.ReadError("lost")
         if body is given.body:
             return response
         text = body.text if isinstance(body, Unreadable) else json.dumps(body)
         return httpx.Response(response.status_code, headers={"Content-Type": "application/json"}, text=text)
+
+    def _change(self, given: Given) -> object:
+        if self._changer is None:
+            return given.body
+        if self.is_changing:
+            return self._changer.change(given)
+        self._changer.note(given)
+        return given.body
 
 
 def read_answer(request: httpx.Request, body: dict[str, object]) -> Given:

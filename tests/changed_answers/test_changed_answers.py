@@ -1,8 +1,9 @@
 """Whatever a server makes of an answer: a run ends, nothing is lost, and nothing is paid twice.
 
 Each field of each answer that a run really gets is changed in every way, in one answer, in all, or for one job; and so
-is each answer as a whole. The answer to one create is lost besides, since that is when most rests on what is shown. A
-new field is covered by itself: the fields are found in the answers of the sandbox.
+is each answer as a whole. The answer to one create is lost besides, since that is when most rests on what is shown.
+Whole answers are changed also where two such answers are lost, and where a run is killed early and the next process
+takes it over. A new field is covered by itself: the fields are found in the answers of the sandbox.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ async def test_a_changed_answer_costs_nothing_twice_and_loses_nothing(case: Case
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_run_gets_every_kind_of_answer(version: str) -> None:
     """Else nothing would be changed in some: v2 has no results apart from its jobs."""
-    calls = {each.call for each in given_answers(version)}
+    calls = {each.call for each in given_answers(version).answers}
     assert calls == set(KINDS["job"]) | {"files"} | ({"results"} if version == "v1" else set())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_lists_of_more_than_one_page_are_read(version: str) -> None:
     """Much rests on a list's end: page tokens have to be among what is changed."""
-    with_tokens = {each.call for each in given_answers(version) if each.body.get("next_page_token")}
+    with_tokens = {each.call for each in given_answers(version).answers if each.body.get("next_page_token")}
     assert with_tokens == ({"list", "results"} if version == "v1" else {"list"})
 
 
