@@ -20,6 +20,15 @@ def payments_allowed(case: Case, file_ids: Sequence[str], lost_job: Sequence[str
     return dict.fromkeys(file_ids, 1)
 
 
+HARMLESS = {"items reversed", "items doubled", "empty page first", "each page twice", "numbered pages"}
+"""Changes of whole answers that leave all that they say."""
+
+
+def is_harmless(case: Case) -> bool:
+    """Whether a case leaves all that is to be known: then each file has to be classified."""
+    return not case.path and case.change in HARMLESS
+
+
 def leaves_files_unanswered(case: Case) -> bool:
     """Whether finished jobs say of files, and don't take it back, that they have no answer: such files go out again, up
     to `limits.attempts` times."""

@@ -116,6 +116,11 @@ class Changer:
         self.changed += body is not given.body
         return body
 
+    def given_token(self, token: str) -> str:
+        """The token that the sandbox gave out, in the place of which another one was."""
+        number = int(token) if token.isdecimal() else 0
+        return self._memory.tokens[number - 1] if 0 < number <= len(self._memory.tokens) else token
+
     def _change_body(self, given: Given) -> Any:
         if not self._is_meant(given.owner):
             return given.body

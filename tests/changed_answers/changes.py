@@ -140,6 +140,9 @@ class Memory:
     repeated: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Of each list, the URLs that were answered with the page before since a reading began."""
 
+    tokens: list[str] = field(default_factory=list)
+    """The page tokens that became numbers: each is the place of its own, counted from 1."""
+
     def add(self, given: Given) -> None:
         self.previous[given.call] = given.body
         self.first.setdefault(str(given.url), given.body)
@@ -192,6 +195,15 @@ def page_twice(given: Given, memory: Memory) -> object:
     return memory.page_before[pages]
 
 
+def numbered_pages(given: Given, memory: Memory) -> object:
+    """Tokens are numbers, which are taken back as the tokens that they stand for."""
+    if not (token := given.body.get("next_page_token")):
+        return given.body
+    if token not in memory.tokens:
+        memory.tokens.append(token)
+    return given.body | {"next_page_token": memory.tokens.index(token) + 1}
+
+
 def total_of_page(given: Given, _: Memory) -> object:
     return given.body | {"total_size": len(given.body["items"])} if "items" in given.body else given.body
 
@@ -227,6 +239,7 @@ BODY_CHANGES: Mapping[str, BodyChange] = {
     "no items, and none in total": none_in_total,
     "empty page first": empty_page_first,
     "each page twice": page_twice,
+    "numbered pages": numbered_pages,
     "total of the page": total_of_page,
     "each page twice, total of the page": page_twice_and_its_total,
     "of another job": of_another_job,

@@ -10,7 +10,7 @@ import anyio
 
 from classify_batch.errors import ClassifyBatchError, ExitStatus, the_cause
 from classify_batch.vocabulary import Log
-from tests.changed_answers.allowances import ATTEMPTS, payments_allowed
+from tests.changed_answers.allowances import ATTEMPTS, is_harmless, payments_allowed
 from tests.changed_answers.changer import LOST_CREATE, TAKEN_OVER, Case, Changer
 from tests.changed_answers.server import ChangingServer
 from tests.support.simulated_run import Lab, laboratory
@@ -30,6 +30,8 @@ LIMITS = {
 ALLOWED = {ExitStatus.COMPLETE, ExitStatus.FAILURES, ExitStatus.INCOMPLETE, ExitStatus.PERSON}
 """How a run may end against whatever a server answers: never with a fault of ours, and it is no wrong usage."""
 
+UNHARMED = {ExitStatus.COMPLETE}
+
 
 @contextmanager
 def small_laboratory(version: str) -> Iterator[Lab]:
@@ -44,7 +46,7 @@ def small_laboratory(version: str) -> Iterator[Lab]:
         job_duration_s=1.0,
         job_duration_sigma=0.3,
         results_page_size=1,
-        list_page_size_max=3,
+        list_page_size_max=1,
         list_page_size_clamp=True,
         seed=3,
     ) as lab:
@@ -101,7 +103,7 @@ async def judge(lab: Lab, case: Case, status: ExitStatus) -> dict[str, object]:
     lost_job = next((each.file_ids for each in lab.app.job_table if each.number == LOST_CREATE), ())
     allowed = payments_allowed(case, lab.file_ids, lost_job)
     faults: dict[str, object] = {
-        "status": [] if status in ALLOWED else status,
+        "status": [] if status in (UNHARMED if is_harmless(case) else ALLOWED) else status,
         "lost": sorted(set(lab.file_ids) - outcomes.keys()) if complete else [],
         "invented": sorted(outcomes.keys() - set(lab.file_ids)),
         "paid too often": {file_id: paid for file_id, paid in lab.billed().items() if paid > allowed[file_id]},

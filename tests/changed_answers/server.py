@@ -39,10 +39,21 @@ class ChangingServer:
         self._requests += 1
         if self._requests > REQUESTS_MAX:
             raise TooManyRequestsError(f"more than {REQUESTS_MAX} requests")
-        if request.url.params.get("page_token") != EMPTY_PAGE:
+        token = request.url.params.get("page_token")
+        if token is None or self._changer is None:
             return None
-        first_page = httpx.Request("GET", request.url.copy_remove_param("page_token"), headers=request.headers)
-        return await httpx.ASGITransport(self._lab.app).handle_async_request(first_page)
+        if token == EMPTY_PAGE:
+            return await self._get(request, request.url.copy_remove_param("page_token"))
+        given_token = self._changer.given_token(token)
+        if given_token == token:
+            return None
+        return await self._get(request, request.url.copy_set_param("page_token", given_token))
+
+    async def _get(self, request: httpx.Request, url: httpx.URL) -> httpx.Response:
+        """The sandbox's answer for another URL."""
+        return await httpx.ASGITransport(self._lab.app).handle_async_request(
+            httpx.Request("GET", url, headers=request.headers)
+        )
 
     async def _after(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
         if not response.is_success:
