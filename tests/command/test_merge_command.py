@@ -179,6 +179,34 @@ def test_the_shards_of_a_run_are_merged_all_or_none(place: Place) -> None:
     assert "sound and complete: 42 files" in place.done("verify", "all").stdout
 
 
+def test_a_run_with_shards_is_merged_with_what_it_reused(place: Place) -> None:
+    """What the whole run took over is in none of its shards; it is one run of those that are merged."""
+    place.run("cut", [f"s-{number}" for number in range(21)] + IDS["apac"], "--shards", "2", "--reuse", "apac")
+    before = asked(place.server)["requests"]
+    place.done("merge", "cut", "emea", "--output", "all", status=1)
+    assert "sound and complete: 59 files" in place.done("verify", "all").stdout
+    assert place.manifest("all")["merged"] == 2
+    place.done("merge", "emea", "cut", "--output", "all", status=1)  # the same call again
+    place.run("next", [f"s-{number}" for number in range(21)] + IDS["apac"], "--reuse", "all")
+    assert (place.manifest("next")["reused"], asked(place.server)["requests"]) == (33, before)
+
+
+def test_the_shards_of_a_run_that_reused_outcomes_are_no_whole_run(place: Place) -> None:
+    """Without the directory of the whole run, the outcomes that it took over would be lost."""
+    place.run("cut", [f"s-{number}" for number in range(21)] + IDS["apac"], "--shards", "2", "--reuse", "apac")
+    said = place.refused("merge", "cut/shards", "emea", "--output", "all")
+    assert "reused outcomes, which no shard of it has" in said
+    assert said.splitlines()[-1] == "hint: name the directory of the whole run"
+
+
+def test_a_run_with_a_shard_that_was_never_begun_is_refused(place: Place) -> None:
+    """Its files have no outcome; the command that begins it is named."""
+    place.run("cut", [f"s-{number}" for number in range(30)], "--shards", "3", "--shard", "1/3")
+    said = place.refused("merge", "cut", "emea", "--output", "all")
+    assert "cut is incomplete: its shard 0 was never begun" in said
+    assert said.splitlines()[-1].endswith("classify-batch resume cut")
+
+
 def test_one_run_alone_and_a_folder_without_runs_are_refused(place: Place) -> None:
     """One directory that is named twice is one run."""
     assert "only one run" in place.refused("merge", "apac", "apac/", "--output", "all")

@@ -22,6 +22,7 @@ from classify_batch.errors import RunDirectoryError, UsageError
 from classify_batch.lifecycle import Closed, Ended, Opened, Submitting, Tally
 from classify_batch.model import AttemptKey, Part
 from classify_batch.operations.merge.sources import (
+    CompleteRun,
     open_complete_run,
     read_proven_failures,
     refuse_different_questions,
@@ -66,7 +67,7 @@ def merge(run_dirs: Reuse, output: Location, *, trust_run_dir: bool = False) -> 
     nothing itself: failures are tried again in the runs that were merged.
 
     Args:
-        run_dirs: at least two run directories, or folders of them; or one such folder.
+        run_dirs: at least two run directories, or folders of them; or one such folder. A run may have shards.
         output: the directory of the merged run; the same call goes on with what an interrupted one has left.
         trust_run_dir: see `run`; for `output`.
 
@@ -90,63 +91,66 @@ async def amerge(run_dirs: Reuse, output: Location, *, trust_run_dir: bool = Fal
                 "there is only one run to merge" if runs else "there is no run to merge",
                 hint="name at least two run directories, or a folder that holds them",
             )
-        refuse_different_questions(runs)
-        refuse_missing_shards(runs)
+        parts = [part for run in runs for part in run.parts]
+        refuse_different_questions(parts)
+        refuse_missing_shards(parts)
         store = await lock_run_directory(place, stack)
         found = await read_run(store)
         if found is None:
             await refuse_orphaned_files(store)
-            await _plan_merged_run(store, runs, place.folder)
+            await _plan_merged_run(store, runs, parts, place.folder)
             found = await read_existing_run(store)
         _refuse_another_run(found.run, runs, place)
         was_complete = found.manifest_complete
         manifest = found.manifest if was_complete else None
         if manifest is None:
-            manifest = await _write_failures(store, found, runs)
+            manifest = await _write_failures(store, found, parts)
         status = exit_status_of(found.snapshot.outcomes, tolerated_percentage({}, found.run))
         return RunResult(place, RunState.COMPLETE, status, "", "", manifest, called=not was_complete)
 
 
-def _refuse_another_run(run: RunFile, runs: Sequence[EarlierRun], place: RunPlace) -> None:
+def _refuse_another_run(run: RunFile, runs: Sequence[CompleteRun], place: RunPlace) -> None:
     """Raises RunDirectoryError where the output holds a run that was not merged of just these runs."""
     merged = {(each["run_id"], each["journal_seq"]) for each in run.merged or ()}
-    if merged != {(source.run.run.run_id, source.run.snapshot.seq) for source in runs}:
+    if merged != {(each["run_id"], each["journal_seq"]) for each in _merged_of(runs)}:
         raise RunDirectoryError(
             f"{place.where} holds another run", hint="name a new directory to --output, or the runs of this one"
         )
 
 
-def _merged_of(runs: Sequence[EarlierRun]) -> list[MergedRun]:
+def _merged_of(runs: Sequence[CompleteRun]) -> list[MergedRun]:
     return [
         {
-            "run_id": source.run.run.run_id,
-            "run_dir": str(Path(source.store.where).absolute()),
-            "files": source.run.run.files,
-            "journal_seq": source.run.snapshot.seq,
+            "run_id": each.run.run_id,
+            "run_dir": str(Path(each.place.where).absolute()),
+            "files": each.run.files,
+            "journal_seq": sum(part.run.snapshot.seq for part in each.parts),
         }
-        for source in runs
+        for each in runs
     ]
 
 
 # --- What makes it a run ----------------------------------------------------------------------------------------------
 
 
-async def _plan_merged_run(store: RunStore, runs: Sequence[EarlierRun], directory: Path | None) -> None:
-    await refuse_overlaps(runs, directory)
-    identity, settings = _common_identity(runs), _common_settings(runs)
+async def _plan_merged_run(
+    store: RunStore, runs: Sequence[CompleteRun], parts: Sequence[EarlierRun], directory: Path | None
+) -> None:
+    await refuse_overlaps(parts, directory)
+    identity, settings = _common_identity(parts), _common_settings(parts)
     with Spool(directory, LIMITS) as chunks:
-        answers = _CopiedAnswers(runs, chunks)
+        answers = _CopiedAnswers(parts, chunks)
         await store.replace(Log.RESULTS, answers.merged_blocks())
         triage = settings.get("triage")
         accepted = await count_accepted(store, None if triage is None else TriageSettings.model_validate(triage))
-        plan = await write_plan(store, _plan_chunks(chunks, runs))
-    if any([await source.store.size(PATHS_JSONL) is not None for source in runs]):
-        await store.replace(PATHS_JSONL, _stream_joined_files(runs, PATHS_JSONL))
+        plan = await write_plan(store, _plan_chunks(chunks, parts))
+    if any([await source.store.size(PATHS_JSONL) is not None for source in parts]):
+        await store.replace(PATHS_JSONL, _stream_joined_files(parts, PATHS_JSONL))
     run = merged_run_file(
         settings,
         identity,
         plan,
-        sum(source.run.run.duplicates for source in runs),
+        sum(source.run.run.duplicates for source in parts),
         SystemClock(),
         answers.summarize(accepted),
         _merged_of(runs),
@@ -233,9 +237,13 @@ class _CopiedAnswers:
             runs=[
                 {"run_id": source.run.run.run_id, "run_dir": source.store.where, "files": answered}
                 for source in self._runs
-                if (answered := source.run.run.files - source.run.snapshot.outcomes[OutcomeKind.FAILED])
+                if (answered := _answered_files(source))
             ],
         )
+
+
+def _answered_files(source: EarlierRun) -> int:
+    return source.run.snapshot.outcomes.total() - source.run.snapshot.outcomes[OutcomeKind.FAILED]
 
 
 async def _plan_chunks(answered: Spool, runs: Sequence[EarlierRun]) -> AsyncGenerator[Sequence[str], None]:

@@ -1,20 +1,26 @@
-"""The runs that are merged: which may be, and their outcomes as they were committed."""
+"""The runs that are merged: which may be, and their outcomes as they were committed.
+
+The outcomes of a run with shards are in several places. So most of this is about the parts of runs.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from classify_batch.errors import DamagedError, RunDirectoryError
 from classify_batch.file_keys import file_key, file_keys
 from classify_batch.inputs.dedupe import distinct
+from classify_batch.operations.open_run import reused_part
 from classify_batch.operations.reuse.earlier_outcomes import (
     EarlierRun,
     parse_each_line,
     read_proven_lines,
 )
+from classify_batch.operations.shards.whole import read_whole
 from classify_batch.operations.status import no_run_error
 from classify_batch.ports import RunPlace
 from classify_batch.rundir.identity import differing_for_answers
@@ -22,23 +28,55 @@ from classify_batch.rundir.manifest_json import Manifest
 from classify_batch.rundir.next_step import next_command
 from classify_batch.rundir.opened_run import read_run
 from classify_batch.rundir.outcome_ids import outcome_file_id, outcome_file_ids
-from classify_batch.rundir.run_json import identity_of_run
+from classify_batch.rundir.run_json import RunFile, identity_of_run
 from classify_batch.shell_words import command_of
 from classify_batch.store import open_store
 from classify_batch.streams.closing import closing
-from classify_batch.vocabulary import Log
+from classify_batch.vocabulary import RUN_JSON, Log
 
 _HINT = "`classify-batch verify` names all damage; put the file back from a copy, and merge then"
 _EXAMPLES_MAX = 3
 
 
-async def open_complete_run(place: RunPlace) -> EarlierRun:
-    """The run in a directory.
+@dataclass(frozen=True, slots=True)
+class CompleteRun:
+    """A run that is merged.
+
+    Attributes:
+        run: its run.json.
+        parts: where its outcomes are: itself; or what it reused, and each of its shards.
+    """
+
+    place: RunPlace
+    run: RunFile
+    parts: Sequence[EarlierRun]
+
+
+async def open_complete_run(place: RunPlace) -> CompleteRun:
+    """The run in a directory, with all its shards.
 
     Raises:
         RunDirectoryError: there is none, or some of its files have no outcome yet.
         DamagedError: what was committed is not there as it was written.
     """
+    whole = await read_whole(place)
+    if whole is None:
+        one = await _open_complete_part(place)
+        return CompleteRun(place, one.run.run, [one])
+    parts = [EarlierRun(place.open(), reused_part(whole))]
+    for index, planned in enumerate(whole.ranges):
+        shard = whole.shard_place(index)
+        if shard.reader().size(RUN_JSON) is not None:
+            parts.append(await _open_complete_part(shard))
+        elif planned["files"]:
+            raise RunDirectoryError(
+                f"{place.where} is incomplete: its shard {index} was never begun, and a merged run has no holes",
+                hint=f"let it go on to its end first: {command_of('resume', place.where)}",
+            )
+    return CompleteRun(place, whole.run, parts)
+
+
+async def _open_complete_part(place: RunPlace) -> EarlierRun:
     store = open_store(place)
     found = await read_run(store)
     if found is None:
@@ -76,19 +114,30 @@ def refuse_different_questions(runs: Sequence[EarlierRun]) -> None:
 
 
 def refuse_missing_shards(runs: Sequence[EarlierRun]) -> None:
-    """Raises RunDirectoryError where some shards of a divided run are given, and others aren't."""
+    """Raises RunDirectoryError where some shards of a divided run are given, and others aren't, or not what it reused:
+    that is in the directory of the whole run."""
+    whole = {source.run.run_sha256 for source in runs if source.run.run.shards is not None}
     given: dict[tuple[str, int], set[int]] = {}
+    without_reused = list[str]()
     for source in runs:
-        if (shard := source.run.run.shard) is not None:
+        if (shard := source.run.run.shard) is not None and shard["run_sha256"] not in whole:
             given.setdefault((shard["run_sha256"], shard["count"]), set()).add(shard["index"])
+            if shard["index"] == 0 and shard["first_chunk"]:  # before it come the chunks that were reused
+                without_reused.append(source.store.where)
     for (_, count), indexes in given.items():
         if missing := sorted(set(range(count)) - indexes):
             named = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
             which = f"shard {named} was" if len(missing) == 1 else f"shards {named} were"
             raise RunDirectoryError(
                 f"a run has {count:,} shards, and {which} not given: a merged run has no holes",
-                hint="name all of its shards, or the folder that holds them",
+                hint="name the directory of the whole run",
             )
+    if without_reused:
+        raise RunDirectoryError(
+            f"the run that {without_reused[0]} is a shard of has reused outcomes, which no shard of it has: a merged "
+            "run has no holes",
+            hint="name the directory of the whole run",
+        )
 
 
 async def refuse_overlaps(runs: Sequence[EarlierRun], directory: Path | None) -> None:
@@ -127,10 +176,9 @@ async def _all_file_ids(runs: Sequence[EarlierRun]) -> AsyncGenerator[list[str],
             async for some in failures:
                 files += len(some.file_ids)
                 yield some.file_ids
-        if files != source.run.run.files:
-            raise DamagedError(
-                f"{source.store.where} has {files:,} outcomes of {source.run.run.files:,} planned files", hint=_HINT
-            )
+        run = source.run.run
+        if files != (planned := run.files if run.shards is None else run.reused_files):
+            raise DamagedError(f"{source.store.where} has {files:,} outcomes of {planned:,} planned files", hint=_HINT)
 
 
 async def _places_of(runs: Sequence[EarlierRun], file_id: str) -> list[str]:
