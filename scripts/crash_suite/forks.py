@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from crash_suite.sandbox import COMMAND, ENVIRON
+from tests.support.cpu_waits import CpuWaits
 
 CHILD = (sys.executable, str(Path(__file__).with_name("child.py")))
 PATIENCE_S = 120.0
+LOOKS_EVERY_S = 0.02
 
 
 class Ended(NamedTuple):
-    """How a process ended: its status as `subprocess` tells it, what it said, and how long after a signal that was.
+    """How a process ended: its status as `subprocess` tells it, what it said, and how long after a signal that was,
+    without the time for which it waited for a CPU.
 
     `status` None: it had to be ended, since it ran into the limit of time.
     """
@@ -30,6 +33,15 @@ class Ended(NamedTuple):
     status: int | None
     said: str
     after_signal_s: float = 0.0
+
+
+async def wait_for_end(end: asyncio.Task[Any], pid: int) -> float:
+    """Waits for it, at most for `PATIENCE_S`; returns for how long, without the process's own waits for a CPU."""
+    begun_s, waits, waited_s = time.monotonic(), CpuWaits(pid), 0.0
+    while not end.done() and time.monotonic() - begun_s < PATIENCE_S:
+        await asyncio.wait([end], timeout=LOOKS_EVERY_S)
+        waited_s = waits.seconds()
+    return time.monotonic() - begun_s - waited_s
 
 
 async def run_command(words: Sequence[str], after_s: float | None, number: signal.Signals) -> Ended:
@@ -41,12 +53,11 @@ async def run_command(words: Sequence[str], after_s: float | None, number: signa
             await asyncio.wait([talk], timeout=after_s)
             if process.returncode is None:
                 process.send_signal(number)
-        signalled_s = time.monotonic()
-        await asyncio.wait([talk], timeout=PATIENCE_S)
+        took_s = await wait_for_end(talk, process.pid)
         if not talk.done():
             return Ended(None, "")
         said = talk.result()[1].decode("utf-8", "replace")
-        return Ended(process.returncode, said, time.monotonic() - signalled_s)
+        return Ended(process.returncode, said, took_s)
     finally:
         if process.returncode is None:
             process.kill()
@@ -75,11 +86,10 @@ class Forks:
             if after_s is not None:
                 await asyncio.wait([end], timeout=after_s)
                 os.kill(pid, number)  # it is reaped with the next order, so this is nobody else's PID
-            signalled_s = time.monotonic()
-            await asyncio.wait([end], timeout=PATIENCE_S)
+            took_s = await wait_for_end(end, pid)
             if end.done():
                 words_said = said.read_text("utf-8", "replace")
-                return Ended(int(end.result()), words_said, time.monotonic() - signalled_s)
+                return Ended(int(end.result()), words_said, took_s)
             return Ended(None, "")
         finally:
             if not end.done():

@@ -18,7 +18,7 @@ SEED = "1"
 def test_runs_that_are_killed_lose_nothing_and_pay_nothing_twice() -> None:
     """Real processes under faults, killed, stopped, cancelled and cut at a sample of all moments: zero, zero, zero."""
     command = [sys.executable, "-m", "crash_suite", "--short", "--seed", SEED, "--json"]
-    environment = os.environ | {"PYTHONPATH": str(SCRIPTS)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (SCRIPTS, SCRIPTS.parent)))}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     suites = {line["suite"]: line for line in map(json.loads, done.stdout.splitlines())}
