@@ -336,8 +336,9 @@ def test_commands_work_with_closed_streams(tmp_path: Path, finished: Path, quick
 def test_two_signals_at_once_count_as_one_request_to_stop(tmp_path: Path, slow: str, number: signal.Signals) -> None:
     """`timeout` signals a process, and then its group: that is one wish, and the run comes to an orderly stop."""
     process = with_jobs_out(tmp_path, slow)
-    os.kill(process.pid, number)
-    os.kill(process.pid, signal.SIGTERM)  # until it was waited for, the process ID is its own
+    # Until it was waited for, the process ID is its own. It stands still meanwhile, so both arrive together.
+    for each in (signal.SIGSTOP, number, signal.SIGTERM, signal.SIGCONT):
+        os.kill(process.pid, each)
     said = process.communicate(timeout=PATIENCE_S)[1]
     assert process.returncode == 75, said
     assert "incomplete: interrupted by SIG" in said
@@ -358,7 +359,7 @@ def test_a_later_second_signal_exits_at_once(tmp_path: Path) -> None:
     """A signal well after the first leaves at once, also where a create is not answered."""
     code = (
         "import time; from classify_batch.cli import signals\n"
-        "signals.install_handlers(); signals.on_first_signal(lambda name: None)\n"
+        "signals.install_handlers(); signals.on_first_signal(lambda name: print(name, flush=True))\n"
         "print('on', flush=True)\nwhile True: time.sleep(0.01)"
     )
     words = [sys.executable, "-c", code]
@@ -366,6 +367,7 @@ def test_a_later_second_signal_exits_at_once(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "on\n"
         os.kill(process.pid, signal.SIGTERM)
+        assert process.stdout.readline() == "SIGTERM\n"
         time.sleep(0.3)
         assert process.poll() is None
         os.kill(process.pid, signal.SIGTERM)

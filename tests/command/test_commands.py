@@ -80,8 +80,8 @@ def quick() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def slow() -> Iterator[str]:
-    """The base URL of a sandbox whose jobs take 2 seconds."""
-    with sandbox("--job-duration-s", "2", "--job-duration-sigma", "0") as base_url:
+    """The base URL of a sandbox whose jobs take 4 seconds."""
+    with sandbox("--job-duration-s", "4", "--job-duration-sigma", "0") as base_url:
         yield base_url
 
 

@@ -41,8 +41,15 @@ STOP_SIGNALS = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
 
 @pytest.fixture(scope="module")
 def slow() -> Iterator[str]:
-    """A sandbox whose jobs take longer than any test waits."""
-    with sandbox("--job-duration-s", "2") as base_url:
+    """A sandbox whose jobs take some time, and end."""
+    with sandbox("--job-duration-s", "4") as base_url:
+        yield base_url
+
+
+@pytest.fixture(scope="module")
+def endless() -> Iterator[str]:
+    """A sandbox whose jobs take longer than any test."""
+    with sandbox("--job-duration-s", "600") as base_url:
         yield base_url
 
 
@@ -100,9 +107,10 @@ def test_a_hangup_ends_a_run_like_sigterm(place: Path, slow: str) -> None:
     assert asked(slow)["creates_accepted"] == before + 1
 
 
-def test_a_terminal_that_is_closed_ends_a_run_in_order(place: Path, slow: str) -> None:
+def test_a_terminal_that_is_closed_ends_a_run_in_order(place: Path, endless: str) -> None:
     """The terminal itself goes away, and with it stderr: the manifest is still written, and the status is 75."""
-    before = asked(slow)["creates_accepted"]
+    (place / "c.toml").write_text(CONFIG.format(base_url=endless))
+    before = asked(endless)["creates_accepted"]
     ours, theirs = pty.openpty()
 
     def take_terminal() -> None:
@@ -116,7 +124,7 @@ def test_a_terminal_that_is_closed_ends_a_run_in_order(place: Path, slow: str) -
         [*COMMAND, *RUN], cwd=place, env=environment(TERM="xterm"), preexec_fn=take_terminal, **streams
     ) as process:
         os.close(theirs)
-        until(lambda: asked(slow)["creates_accepted"] > before)
+        until(lambda: asked(endless)["creates_accepted"] > before)
         timer = LeaveTimer(process)
         os.close(ours)
         assert timer.wait_s() < EXIT_TIMEOUT_S
@@ -128,11 +136,11 @@ def test_a_terminal_that_is_closed_ends_a_run_in_order(place: Path, slow: str) -
 def test_hangups_in_a_row_are_one_and_a_later_one_leaves_at_once(place: Path) -> None:
     """A closing terminal sends several; one that comes a second later means: now. 129, like 143 after SIGTERM."""
     script = (
-        "import os, signal, time\nfrom classify_batch.cli import signals\n"
+        "import os, signal, types\nfrom classify_batch.cli import signals\n"
+        "now_s = 0.0\nsignals.time = types.SimpleNamespace(monotonic=lambda: now_s)\n"  # a busy machine sleeps longer
         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # whoever runs the tests may ignore it
         "signals.install_handlers()\nheard = []\nsignals.on_first_signal(heard.append)\n"
-        "for pause_s in (0, 0.3, 0.3, 1.2):\n"
-        "    time.sleep(pause_s)\n    os.kill(os.getpid(), signal.SIGHUP)\n    print(heard, flush=True)\n"
+        "for now_s in (0, 0.3, 0.6, 1.8):\n    os.kill(os.getpid(), signal.SIGHUP)\n    print(heard, flush=True)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 129, done.stderr
@@ -166,12 +174,13 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(place: Path, slow:
     assert process.returncode == 0, said
 
 
-def test_nohup_keeps_a_run_going_and_sigterm_still_ends_it(place: Path, slow: str) -> None:
+def test_nohup_keeps_a_run_going_and_sigterm_still_ends_it(place: Path, endless: str) -> None:
     """The real nohup: SIGHUP does nothing, SIGTERM ends the run with 75."""
-    before = asked(slow)["creates_accepted"]
+    (place / "c.toml").write_text(CONFIG.format(base_url=endless))
+    before = asked(endless)["creates_accepted"]
     words = [shutil.which("nohup") or "nohup", *COMMAND, *RUN]
     with subprocess.Popen(words, cwd=place, env=environment(), text=True, stderr=subprocess.PIPE) as process:
-        until(lambda: asked(slow)["creates_accepted"] > before, process)
+        until(lambda: asked(endless)["creates_accepted"] > before, process)
         process.send_signal(signal.SIGHUP)
         time.sleep(0.5)
         assert process.poll() is None

@@ -65,6 +65,8 @@ def test_a_slow_reader_slows_the_creates(tmp_path: Path, server: str) -> None:
     async def main() -> int:
         async with stream(small_jobs(server), MANY, tmp_path / "run", ahead=5) as outcomes:
             await anext(outcomes)
+            while open_run(tmp_path / "run").status["jobs"] < 5:
+                await asyncio.sleep(0.05)
             await asyncio.sleep(1.5)  # real time: 200 jobs take less without the reader
             jobs = open_run(tmp_path / "run").status["jobs"]
             assert sum([1 async for _ in outcomes]) == len(MANY) - 1
