@@ -390,7 +390,7 @@ def test_a_damaged_incomplete_run_stops_and_nothing_is_overwritten(
     run = shutil.copytree(complete, place.folder / "run")
     interrupt(run)
     damage(run)
-    assert words in place.refused(*RUN, "--base-url", "sandbox")
+    assert words in place.refused(*RUN, "--base-url", "sandbox", "--progress", "none")
 
 
 @pytest.mark.parametrize(

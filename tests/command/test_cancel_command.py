@@ -26,7 +26,7 @@ from tests.support.command_line import (
 )
 from tests.support.start_command import COMMAND, CommandProcess
 
-WAIT_S = 30.0
+WAIT_S = 120.0
 FILES = 30
 
 

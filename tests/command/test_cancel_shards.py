@@ -17,7 +17,7 @@ from classify_batch import cancel
 from tests.support.command_line import command, contents, environment, read_status, sandbox, small_jobs_config, until
 from tests.support.start_command import COMMAND, CommandProcess
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 FILES = 12
 LONG_JOB_S = 1.5
 """Of jobs that are still in flight when a busy machine comes to cancelling them."""

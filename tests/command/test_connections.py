@@ -31,6 +31,7 @@ from classify_batch.llamacloud.v1.batch_api import ApiV1
 from classify_batch.model import Attempt, AttemptKey, JobView, Part
 from classify_batch.ports import Lease
 from classify_batch.settings.job_spec import JobSpec, Rule
+from tests.support.command_line import PATIENCE_S
 from tests.support.leases import LeaseUntil
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
@@ -245,7 +246,7 @@ async def test_an_answer_may_come_in_pieces() -> None:
 @pytest.mark.parametrize("quick_ones", [[0.5], [0.0, 0.5, 0.0, 0.5]], ids=["after one", "after four"])
 async def test_each_wait_for_an_answer_has_its_own_time(quick_ones: list[float]) -> None:
     """Though one timer serves many: a slow answer after quick ones isn't cut short, and one that is too slow is."""
-    delays_s = [*quick_ones, 1.5]
+    delays_s = [*quick_ones, 3.0]
 
     async def answer_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -259,9 +260,9 @@ async def test_each_wait_for_an_answer_has_its_own_time(quick_ones: list[float])
         for _ in quick_ones:
             assert (await api.get("j")).job_id == "j"
         began_s = asyncio.get_running_loop().time()
-        assert await refused(api.get("j")) is Verdict.LATER
-        assert 0.7 < asyncio.get_running_loop().time() - began_s < 1.4
-        await asyncio.sleep(0.9)  # the server's part ends, too
+        assert await refused(api.get("j")) is Verdict.LATER  # so it ended before the answer came
+        assert asyncio.get_running_loop().time() - began_s > 0.7
+        await asyncio.sleep(2.4)  # the server's part ends, too
 
 
 @pytest.mark.parametrize(
@@ -342,7 +343,7 @@ async def test_a_response_that_drips_is_not_waited_for_for_ever(begin: bytes, dr
         began_s = asyncio.get_running_loop().time()
         with pytest.raises(ApiError, match=r"no answer in time \(no whole response within 0\.8 s\)"):
             await api.create(sending(["a"]), nothing)
-        assert 0.7 < asyncio.get_running_loop().time() - began_s < 3
+        assert 0.7 < asyncio.get_running_loop().time() - began_s < PATIENCE_S
         await asyncio.sleep(0.3)  # the server's part ends, too
 
 

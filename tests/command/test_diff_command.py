@@ -13,7 +13,7 @@ from zlib import crc32
 import pytest
 
 from classify_batch.rundir.journal.line import seal_line
-from tests.support.command_line import command, command_process, contents
+from tests.support.command_line import PATIENCE_S, command, command_process, contents
 from tests.support.complete_run import write_complete_run
 from tests.support.start_command import COMMAND, CommandProcess
 
@@ -280,7 +280,7 @@ def test_a_signal_leaves_no_temporary_files(tmp_path: Path) -> None:
     ) as process:
         until_it_spills(process.pid, tmp_path)
         process.send_signal(2)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 75
     assert "hint: " in said
     assert sorted(contents(tmp_path)) == before

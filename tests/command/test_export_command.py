@@ -15,7 +15,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from tests.support.command_line import Call, calling, command, contents, environment
+from tests.support.command_line import PATIENCE_S, Call, calling, command, contents, environment
 from tests.support.complete_run import write_complete_run
 from tests.support.start_command import COMMAND, CommandProcess
 
@@ -314,7 +314,7 @@ def test_a_signal_leaves_the_existing_target(big: Path, number: signal.Signals, 
     ) as process:
         until_it_writes(big)
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, said.splitlines()[0]) == (75, f"error: interrupted by {number.name}")
     assert "hint: " in said
     assert sorted(path.name for path in big.iterdir()) == before

@@ -170,8 +170,8 @@ async def test_a_create_is_ambiguous_where_the_answer_says_nothing(write: Write)
 async def test_a_create_is_ambiguous_where_no_answer_comes_in_time(write: Write) -> None:
     """Neither a server that is silent nor one that stops in the middle holds a call up for ever."""
     async with serving(write) as server:
-        assert (await judged(server.url, "create", timeout_s=0.15)).verdict is Verdict.AMBIGUOUS
-        assert (await judged(server.url, "get", timeout_s=0.15)).verdict is Verdict.LATER
+        assert (await judged(server.url, "create", timeout_s=1.0)).verdict is Verdict.AMBIGUOUS
+        assert (await judged(server.url, "get", timeout_s=1.0)).verdict is Verdict.LATER
 
 
 async def test_a_refused_connection_is_not_ambiguous() -> None:

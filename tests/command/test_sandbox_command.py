@@ -141,8 +141,8 @@ def test_a_signal_ends_the_sandbox_while_requests_hang() -> None:
     """SIGTERM ends a sandbox at once in which one request hangs and another is slow, silently."""
     faults = ("--fault", "list.before.hang=1", "--fault", "create.after.slow=1", "--fault", "slow_s=60")
     with running(*faults) as (process, base_url), ThreadPoolExecutor(2) as pool:
-        hanging = pool.submit(ask, base_url, timeout=30)
-        slow = pool.submit(httpx.post, base_url + JOBS, json=BODY, headers=HEADERS, timeout=30)
+        hanging = pool.submit(ask, base_url, timeout=PATIENCE_S)
+        slow = pool.submit(httpx.post, base_url + JOBS, json=BODY, headers=HEADERS, timeout=PATIENCE_S)
         stats: dict[str, Any] = {}
         while stats.get("requests") != {"list": {"no answer": 1}} or stats["creates_accepted"] < 1:
             assert process.poll() is None

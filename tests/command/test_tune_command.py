@@ -27,7 +27,7 @@ files_per_job = 2
 jobs_in_flight = 2
 requests_per_s = 500
 """
-WAIT_S = 30.0
+WAIT_S = 120.0
 
 
 @pytest.fixture

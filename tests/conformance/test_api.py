@@ -326,7 +326,8 @@ async def test_a_lost_create_answer_leaves_one_job_paid_once(version: str, what:
     """On v1 it is unknown whether the create was accepted, and the list shows the job; on v2 the same create gives the
     same job, paid once. A read is sent again on both."""
     lost = {f"create.after.{what}": 1.0, f"read.after.{what}": 1.0}
-    async with served(job_duration_s=0) as server, calling(server, version, timeout_s=0.5) as (api, _):
+    timeout_s = 2.0 if what == "hang" else 60.0
+    async with served(job_duration_s=0) as server, calling(server, version, timeout_s=timeout_s) as (api, _):
         server.set_faults(**lost)
         attempt = attempt_at("a")
         error = await refused(api.create(attempt, nothing))

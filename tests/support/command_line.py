@@ -30,7 +30,7 @@ from tests.support.start_command import COMMAND, CommandProcess, run_process
 
 KEY = "llx-s3cr3t-key"
 HEADER = "Bearer s3cr3t-header"
-PATIENCE_S = 60
+PATIENCE_S = 120
 """How long a test waits for what must happen: a machine may be busy, and who waits in vain fails anyway."""
 WIDTH = 80
 

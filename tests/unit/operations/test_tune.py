@@ -72,7 +72,7 @@ async def test_tune_takes_the_next_ones_file_for_its_answer(run_dir: Path) -> No
             # As if both happened between two looks of ours: one step, so that no look falls between them.
             (run_dir / "next").write_bytes(theirs)
             (run_dir / "next").replace(run_dir / TUNE_JSON)
-            with anyio.fail_after(5):
+            with anyio.fail_after(120):
                 await done.wait()
             assert await store.read(TUNE_JSON) == theirs
 
@@ -116,5 +116,5 @@ async def test_a_process_that_starts_is_not_taken_for_an_answer(run_dir: Path) -
             tasks.start_soon(ask)
             await until_there(run_dir / TUNE_JSON)
         (run_dir / TUNE_JSON).unlink()
-        with anyio.fail_after(5):
+        with anyio.fail_after(120):
             await failed.wait()
