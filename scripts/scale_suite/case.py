@@ -23,8 +23,11 @@ from scale_suite.nodes import Nodes, kill, kill_session, shard_processes
 
 COMMAND = (sys.executable, "-m", "classify_batch")
 SHARDS = 8
-ALLOWED_PER_S = 20
 BUDGET_PER_S = 18.0
+ALLOWED_PER_S = 22
+"""In any one second: workers send up to 0.1 s (`limits.lead`) after their turn, each as its machine is slow, and are
+put off themselves where CPUs are busy. What is sent in all is judged by the budget."""
+
 RUN_S_MAX = 300.0
 LEASE_S = 3.0
 TOKEN = secrets.token_hex(32)
