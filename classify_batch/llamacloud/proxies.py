@@ -21,6 +21,10 @@ _VARIABLES = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BROKEN_SCHEME = re.compile(r"/|(?:https?|socks\w*)(?::/(?!/)|:///|//)", re.IGNORECASE)
+_QUOTE = re.compile("[\"'“”„‘’]")
+_OTHER_SEPARATOR = re.compile("[;|<>，；、]")
+"""What separates hosts on other systems, such as `localhost;<local>` on Windows: no host has it."""
+
 _PORT_BEHIND = re.compile(r"(\[[^\]]*\]|[^:]*):([0-9]+)")
 
 
@@ -52,19 +56,28 @@ def choose_proxy(host: str, port: int, environ: Mapping[str, str]) -> Proxy | No
     Raises:
         SettingsError: the variable that counts names no HTTP proxy. The message has no password.
     """
-    excluding = next((name for name in ("no_proxy", "NO_PROXY") if environ.get(name)), "")
+    excluding = next((name for name in ("no_proxy", "NO_PROXY") if environ.get(name, "").strip()), "")
     no_proxy = environ.get(excluding, "")
     if needs_no_proxy(host, port, no_proxy):
         return None
     variable = next((name for name in _VARIABLES if environ.get(name, "").strip()), None)
     if variable is None:
         return None
-    if _is_quoted(no_proxy.strip()):  # as env files of containers keep them: it would name no host at all
+    if (fault := _find_no_proxy_error(no_proxy)) is not None:
         raise SettingsError(
-            f"{excluding} in the environment has quotes around its hosts: they must not be a part of it",
+            f"{excluding} in the environment {fault}",
             hint=f"set {excluding} to hosts with commas between them, without quotes",
         )
     return read_proxy(environ[variable].strip(), variable)
+
+
+def _find_no_proxy_error(no_proxy: str) -> str | None:
+    """What in NO_PROXY keeps it from naming the hosts that were meant: the proxy would be asked against all wishes."""
+    if _QUOTE.search(no_proxy) is not None:  # as env files of containers keep them
+        return "has quotes around its hosts: they must not be a part of it"
+    if (found := _OTHER_SEPARATOR.search(no_proxy)) is not None:
+        return f"has {found[0]!r} in it, where commas or spaces separate hosts"
+    return None
 
 
 def _is_quoted(value: str) -> bool:

@@ -193,9 +193,40 @@ def test_no_proxy_names_nothing_else(no_proxy: str, host: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
-@pytest.mark.parametrize("no_proxy", ['"localhost,llamaindex.ai"', "'llamaindex.ai'", '"a.test", "llamaindex.ai"'])
+@pytest.mark.parametrize(
+    "no_proxy",
+    ['"localhost,llamaindex.ai"', 'a.test,"llamaindex.ai",b.test', "'llamaindex.ai'", '"a.test", "llamaindex.ai"'],
+)
 def test_quotes_around_no_proxy_are_an_error_where_there_is_a_proxy(name: str, no_proxy: str) -> None:
     """A file of variables may keep them, and then it names no host: the proxy would be asked against all wishes."""
     with pytest.raises(SettingsError, match=f"{name} in the environment has quotes"):
         choose_proxy(HOST, 443, {"HTTPS_PROXY": "http://proxy:1", name: no_proxy})
     assert choose_proxy(HOST, 443, {name: no_proxy}) is None
+
+
+@pytest.mark.parametrize("name", ["NO_PROXY", "no_proxy"])
+@pytest.mark.parametrize(
+    ("no_proxy", "sign"),
+    [
+        (f"localhost;{HOST}", ";"),
+        (f"{HOST}; localhost", ";"),
+        (f"{HOST};", ";"),
+        (f"localhost|{HOST}", "|"),
+        ("<local>,a.test", "<"),
+        (f"localhost，{HOST}", "，"),
+        (f"a.test,b.test;{HOST}", ";"),
+    ],
+)
+def test_another_separator_in_no_proxy_is_an_error_where_there_is_a_proxy(name: str, no_proxy: str, sign: str) -> None:
+    """No host has it, so it names none: the error says which sign it is, and what separates hosts."""
+    with pytest.raises(SettingsError, match=f"{name} in the environment has ") as caught:
+        choose_proxy(HOST, 443, {"HTTPS_PROXY": "http://proxy:1", name: no_proxy})
+    assert repr(sign) in str(caught.value)
+    assert f"set {name} to hosts with commas between them" in caught.value.hint
+    assert choose_proxy(HOST, 443, {name: no_proxy}) is None
+    assert choose_proxy(HOST, 443, {"HTTPS_PROXY": "http://proxy:1", name: f"{no_proxy},{HOST}"}) is None
+
+
+def test_a_blank_no_proxy_counts_as_unset() -> None:
+    """As any variable does: the other spelling of its name counts."""
+    assert address_of({"HTTPS_PROXY": "http://proxy:1", "no_proxy": " ", "NO_PROXY": HOST}) is None
