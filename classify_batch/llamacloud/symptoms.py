@@ -9,8 +9,8 @@ import httpx
 
 from classify_batch.llamacloud.failures import Symptom
 from classify_batch.llamacloud.response_parser import NotHttpError
-from classify_batch.llamacloud.tls import CERTIFICATES_FILE
 from classify_batch.llamacloud.tunnel import ProxyRefusedError
+from classify_batch.settings.tls_files import CERTIFICATES_FILE
 
 # The first that fits counts: ConnectTimeout is a TimeoutException too, and everything is an HTTPError.
 _BY_ERROR: tuple[tuple[type[httpx.HTTPError], Symptom], ...] = (

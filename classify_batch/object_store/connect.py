@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,14 @@ def connect_to_bucket(url: ObjectUrl, *, reading: bool) -> ObjectStore:
 
     Raises:
         UsageError: the extra isn't installed, or the store isn't set up well.
+        SettingsError: SSL_CERT_FILE names a pipe, a folder or a device.
         ObjectAccessError: there are no credentials.
     """
     try:
         from obstore.store import from_url  # noqa: PLC0415 - an extra
     except ImportError:
         raise missing_extra(f"{url.scheme}:// needs obstore", "s3") from None
+    _refuse_no_certificates_file(os.environ)
     settings = find_aws_settings(url, os.environ) if url.scheme == S3 else AwsSettings({})
     with explaining(url, reading=reading):
         store: Any = from_url  # its overloads are by the kind of store, which the URL decides
@@ -45,6 +47,16 @@ def connect_to_bucket(url: ObjectUrl, *, reading: bool) -> ObjectStore:
             credential_provider=settings.credential_provider,
         )
         return opened
+
+
+def _refuse_no_certificates_file(environ: Mapping[str, str]) -> None:
+    """obstore reads the file of the variable, too, and would wait for a pipe in a way that no signal ends."""
+    # Settings bring pydantic, which an export to a disk doesn't need.
+    from classify_batch.settings.tls_files import CERTIFICATES_FILE, refuse_no_plain_file  # noqa: PLC0415
+
+    if file := environ.get(CERTIFICATES_FILE):
+        with suppress(OSError, ValueError):  # it passes over what it can't read
+            refuse_no_plain_file(CERTIFICATES_FILE, file)
 
 
 @contextmanager

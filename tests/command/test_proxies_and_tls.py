@@ -399,15 +399,24 @@ def test_a_pipe_in_a_variable_of_tls_is_2_with_its_name(
     assert f"let {variable} name a file" in all_output(done)
 
 
-@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSLKEYLOGFILE"])
-def test_a_silent_pipe_in_a_variable_of_tls_is_not_waited_for(variable: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [
+        ("SSL_CERT_FILE", "jobs list --base-url https://127.0.0.1:9"),
+        ("SSLKEYLOGFILE", "jobs list --base-url https://127.0.0.1:9"),
+        ("SSL_CERT_FILE", "check c.toml --base-url http://127.0.0.1:9 --input s3://bucket/key"),
+    ],
+)
+def test_a_silent_pipe_in_a_variable_of_tls_is_not_waited_for(variable: str, words: str, tmp_path: Path) -> None:
     """Nobody holds its other end: opening it would wait for ever, and no signal would end that."""
     os.mkfifo(tmp_path / "pipe")
-    environ = {variable: str(tmp_path / "pipe"), "LLAMA_CLOUD_API_KEY": "sandbox"}
-    words = ("jobs", "list", "--base-url", "https://127.0.0.1:9")
-    done = command_process(*words, folder=tmp_path, environ=environ)
+    (tmp_path / "c.toml").write_text(CONFIG)
+    store = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_ENDPOINT_URL": "https://127.0.0.1:9"}
+    environ = {variable: str(tmp_path / "pipe"), "LLAMA_CLOUD_API_KEY": "sandbox", "AWS_REGION": "us-east-1", **store}
+    done = command_process(*words.split(), folder=tmp_path, environ=environ)
     assert done.returncode == 2, done.stderr
     assert f"error: {variable} in the environment names" in done.stderr
+    assert "which is a pipe" in done.stderr
 
 
 def test_the_null_device_takes_the_keys_of_connections(
