@@ -15,7 +15,7 @@ _TYPOGRAPHIC_QUOTES = tuple("“”„‟‘’‚‛«»‹›")
 _ALL_QUOTES = _QUOTES + _TYPOGRAPHIC_QUOTES
 _BETWEEN_COLUMNS = ",;|\t"
 
-_EXCEL_TEXT = re.compile(r'="(.*)"')
+_EXCEL_TEXT = re.compile(r'="((?:[^"]|"")*)"')
 """How a CSV tells Excel that a value is a text, which it leaves as it is."""
 
 _ROUNDED_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)?[Ee]\+[0-9]+")
@@ -36,11 +36,17 @@ FORMAT_HINT = "--format says what the input is (`--format lines` takes each line
 
 def remove_quotes(value: str) -> str:
     """A value without the quotes around it, and without Excel's `="…"`; any other value as it is."""
-    value = _remove_plain_quotes(value)
+    value = remove_excel_quotes(_remove_plain_quotes(value))
     if len(value) > 2 and value[0] in _TYPOGRAPHIC_QUOTES and value[-1] in _TYPOGRAPHIC_QUOTES:
         return value[1:-1]
-    found = _EXCEL_TEXT.fullmatch(value)
-    return value if found is None else found[1].replace('""', '"')
+    return value
+
+
+def remove_excel_quotes(value: str) -> str:
+    """A value without Excel's `="…"` around it; any other value as it is."""
+    if not value.startswith('="') or (found := _EXCEL_TEXT.fullmatch(value)) is None:
+        return value
+    return found[1].replace('""', '"')
 
 
 def _remove_plain_quotes(value: str) -> str:

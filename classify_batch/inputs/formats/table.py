@@ -11,7 +11,13 @@ from classify_batch.inputs.formats.objects import CARRY_HINT, COLUMN_HINT, SURPL
 from classify_batch.inputs.ids import all_valid, check_file_id, list_columns, shorten
 from classify_batch.inputs.lines import LINE_BYTES_MAX, read_lines
 from classify_batch.inputs.rows import Line, rows_from_lines
-from classify_batch.inputs.values import FORMAT_HINT, are_plain_cells, reason_no_cell_of_an_id, remove_quotes
+from classify_batch.inputs.values import (
+    FORMAT_HINT,
+    are_plain_cells,
+    reason_no_cell_of_an_id,
+    remove_excel_quotes,
+    remove_quotes,
+)
 from classify_batch.spelling import suggest
 from classify_batch.streams.closing import closing
 
@@ -70,7 +76,9 @@ async def read_table(
                 valid = False
             sound = rows if valid else list(_sound_rows(rows, place, columns, reader, strict=shape.strict))
             if carry:
-                yield rows_from_lines((_line_of_row(row, place, carried) for row in sound), name, on_fault)
+                yield rows_from_lines(
+                    (_line_of_row(row, place, carried, strict=shape.strict) for row in sound), name, on_fault
+                )
             else:
                 yield file_ids if valid else [row[place] for _, row in sound]
 
@@ -103,9 +111,12 @@ def _id_of_row(row: list[str], place: int, *, strict: bool) -> str:
     return remove_quotes(cell) if strict else cell
 
 
-def _line_of_row(numbered: _Row, place: int, carried: Mapping[str, int]) -> Line:
+def _line_of_row(numbered: _Row, place: int, carried: Mapping[str, int], *, strict: bool) -> Line:
     line, row = numbered
-    return Line(line, row[place], {each: row[at] if at < len(row) else None for each, at in carried.items()})
+    cells = {each: row[at] if at < len(row) else None for each, at in carried.items()}
+    if strict:  # other quotes may be a part of what is carried
+        cells = {each: cell and remove_excel_quotes(cell) for each, cell in cells.items()}
+    return Line(line, row[place], cells)
 
 
 async def _read_rows(blocks: AsyncIterator[bytes], name: str, shape: TableShape) -> AsyncIterator[list[_Row]]:

@@ -414,6 +414,7 @@ async def test_quotes_around_an_id_are_taken_off(tmp_path: Path, text: str, valu
         ("a1”", "quote"),
         ("=A1", "formula"),
         ('=CONCAT("a1")', "formula"),
+        ('="a"&"1"', "formula"),
         ("1.23E+10", "rounded"),
         ("5e+07", "rounded"),
         ("#N/A", "spreadsheet's error"),
@@ -449,6 +450,12 @@ async def test_an_id_with_such_signs_in_it_is_an_id(tmp_path: Path, text: str, v
 async def test_a_header_in_such_quotes_is_a_header(tmp_path: Path, text: str) -> None:
     """A program that writes each cell so writes the header so."""
     assert await read(written(tmp_path, text)) == ["a1"]
+
+
+async def test_what_is_carried_keeps_its_quotes_but_excels(tmp_path: Path) -> None:
+    """Quotes may be a part of a text; ="…" never is."""
+    path = written(tmp_path, '="file_id",="n"\n="a1",="x y"\n="a2",\'z\'\n')
+    assert await read(path, InputOptions(carry=("n",))) == ['a1\t{"n":"x y"}', """a2\t{"n":"'z'"}"""]
 
 
 @pytest.mark.parametrize(("text", "value"), [("x\n{}\n", '="a1"'), ("x\n{}\n", "NULL"), (AS_TABLES[0], "NULL")])
