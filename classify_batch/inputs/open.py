@@ -93,6 +93,18 @@ def open_source(spec: SourceSpec, options: InputOptions = InputOptions()) -> Asy
     return _refuse_empty(batches, name, forwarder)
 
 
+def anchored_source(spec: SourceSpec) -> SourceSpec:
+    """The input, wherever the working directory is later: of a file or folder that is there the path from the root. All
+    else is left as it is: whoever reads it names it as the caller did."""
+    if not isinstance(spec, str | PathLike) or spec in (STDIN, PROJECT) or is_object_url(spec):
+        return spec
+    try:
+        path = Path(spec)
+        return path.absolute() if path.exists() and fspath(spec) else spec
+    except (OSError, ValueError, TypeError):
+        return spec
+
+
 def needs_project(spec: object) -> bool:
     """Whether the input is, or has in it, the project's file list. Any object may be asked about: NumPy's compare
     themselves with a string item by item."""

@@ -32,7 +32,7 @@ from classify_batch.rundir.manifest_json import read_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.run_json import read_run_file, refuse_other_run
 from classify_batch.settings import Settings
-from classify_batch.store import Location, place_of
+from classify_batch.store import Location, anchored
 from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, CancelState, RunState
 
 _POLL_EVERY_S = 0.1
@@ -84,7 +84,7 @@ async def acancel(
 ) -> RunResult:
     """Like `cancel`, inside a running asyncio loop."""
     refuse_no_asyncio("acancel")
-    place = place_of(run_dir, trusted=trust_run_dir)
+    place = anchored(run_dir, trusted=trust_run_dir)
     if settings is not None:
         refuse_no_settings(settings)
     if on_progress is not None:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from classify_batch.arguments import path_text, refuse_no_function, refuse_no_iterable, refuse_no_number, whole_number
 from classify_batch.errors import UsageError
-from classify_batch.inputs.open import SourceSpec
+from classify_batch.inputs.open import SourceSpec, anchored_source
 from classify_batch.inputs.reading import parse_reading
 from classify_batch.operations.check.check_input import Report, check_run
 from classify_batch.operations.diff.changes import Change, Diff
@@ -35,7 +35,7 @@ from classify_batch.operations.verify import Verification
 from classify_batch.rundir.cost import estimate_cost_max
 from classify_batch.rundir.planned_parse_jobs import count_planned_parse_jobs
 from classify_batch.settings import Settings
-from classify_batch.store import Location, place_of
+from classify_batch.store import Location, anchored
 
 UPLOADS_IN_FLIGHT_MAX = 64
 
@@ -126,11 +126,11 @@ async def aplan(
     """`plan` inside an event loop."""
     refuse_no_asyncio("aplan")
     refuse_no_settings(settings)
-    place = place_of(run_dir, trusted=trust_run_dir)
+    place = anchored(run_dir, trusted=trust_run_dir)
     reading = parse_reading(input_format, delimiter, column)
     run = await make_plan(
         settings,
-        file_ids,
+        anchored_source(file_ids),
         place,
         reading=reading,
         reuse=reuse,
@@ -218,7 +218,7 @@ async def acheck(
     folder = None if run_dir is None else Path(path_text(run_dir, "the run directory"))
     return await check_run(
         settings,
-        file_ids,
+        anchored_source(file_ids),
         reading=reading,
         run_dir=folder,
         include=as_globs(include),
@@ -284,7 +284,7 @@ def verify(run_dir: Location) -> Verification:
 async def averify(run_dir: Location) -> Verification:
     """`verify` inside an event loop."""
     refuse_no_asyncio("averify")
-    return await verify_run(run_dir)
+    return await verify_run(anchored(run_dir))
 
 
 def export(
@@ -322,7 +322,7 @@ async def aexport(
 ) -> Exported:
     """`export` inside an event loop."""
     refuse_no_asyncio("aexport")
-    return await export_run(run_dir, target, only=word_of(Only, "only", only), partition=partition)
+    return await export_run(anchored(run_dir), target, only=word_of(Only, "only", only), partition=partition)
 
 
 def diff(
@@ -365,4 +365,6 @@ async def adiff(
     if not 0 <= min_confidence_change <= 1:
         raise UsageError(f"min_confidence_change={min_confidence_change}", hint="a number from 0 to 1")
     change = word_of(Change, "only", only)
-    return await diff_runs(before, after, min_confidence_change=min_confidence_change, only=change, sink=sink)
+    return await diff_runs(
+        anchored(before), anchored(after), min_confidence_change=min_confidence_change, only=change, sink=sink
+    )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from classify_batch.engine.shutdown import Shutdown
-from classify_batch.inputs.open import SourceSpec
+from classify_batch.inputs.open import SourceSpec, anchored_source
 from classify_batch.inputs.reading import parse_reading
 from classify_batch.limits.shared_limits import SharedLimits
 from classify_batch.operations.folder_request import as_globs
@@ -20,7 +20,7 @@ from classify_batch.operations.shards.carry_out import carry_out
 from classify_batch.operations.shards.choice import Shard, parse_shards
 from classify_batch.ports import Observer
 from classify_batch.settings import Settings
-from classify_batch.store import Location, place_of
+from classify_batch.store import Location, anchored
 
 
 def run(
@@ -150,8 +150,8 @@ async def arun(
     return await carry_out(
         RunRequest(
             settings,
-            file_ids,
-            place_of(run_dir, trusted=trust_run_dir),
+            None if file_ids is None else anchored_source(file_ids),
+            anchored(run_dir, trusted=trust_run_dir),
             parse_reading(input_format, delimiter, column),
             reuse,
             retry_failed,

@@ -14,7 +14,7 @@ from classify_batch.operations.result import RunResult
 from classify_batch.operations.run_request import Executor, OnProgress
 from classify_batch.ports import Observer
 from classify_batch.settings import Settings
-from classify_batch.store import Location, place_of
+from classify_batch.store import Location, anchored
 
 
 def resume(
@@ -83,7 +83,7 @@ async def aresume(
 ) -> RunResult:
     """`resume` inside an event loop."""
     refuse_no_asyncio("aresume")
-    place = place_of(run_dir, trusted=trust_run_dir)
+    place = anchored(run_dir, trusted=trust_run_dir)
     if settings is None:
         settings = Settings.from_stored(await read_run_settings(place))
     return await arun(

@@ -27,7 +27,7 @@ from classify_batch.ports import RunPlace, RunReader
 from classify_batch.rundir.manifest_json import Manifest
 from classify_batch.rundir.outcome_tail import OutcomeTail
 from classify_batch.rundir.run_json import RunFile, shard_place
-from classify_batch.store import Location, place_of
+from classify_batch.store import Location, anchored
 from classify_batch.vocabulary import RUN_JSON, RunState
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def open_run(run_dir: Location) -> RunHandle:
     Raises:
         UsageError: there is no run, or one of a newer version.
     """
-    handle = RunHandle(place_of(run_dir))
+    handle = RunHandle(anchored(run_dir))
     read_parts(handle.place)
     return handle
 

@@ -21,7 +21,7 @@ import anyio
 from classify_batch.arguments import refuse_no_number
 from classify_batch.engine.shutdown import Shutdown, Stop
 from classify_batch.errors import InterruptedEarlyError, UsageError
-from classify_batch.inputs.open import SourceSpec
+from classify_batch.inputs.open import SourceSpec, anchored_source
 from classify_batch.inputs.reading import parse_reading
 from classify_batch.limits.reader_pace import ReaderPace
 from classify_batch.limits.shared_limits import SharedLimits
@@ -37,7 +37,7 @@ from classify_batch.operations.shards.carry_out import carry_out
 from classify_batch.operations.shards.choice import Shard, parse_shards
 from classify_batch.ports import Observer
 from classify_batch.settings import Settings
-from classify_batch.store import Location, place_of
+from classify_batch.store import Location, anchored
 from classify_batch.streams.closing import closing
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def stream(
     reading = parse_reading(input_format, delimiter, column)
     request = RunRequest(
         settings,
-        file_ids,
-        place_of(run_dir, trusted=trust_run_dir),
+        None if file_ids is None else anchored_source(file_ids),
+        anchored(run_dir, trusted=trust_run_dir),
         reading,
         reuse,
         retry_failed,

@@ -6,6 +6,7 @@ here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -32,6 +33,18 @@ def place_of(location: Location, *, trusted: bool = False) -> RunPlace:
     text = path_text(location, "the run directory")
     refuse_url(text, "a run directory")
     return DiskPlace(Path(text), trusted)
+
+
+def anchored(location: Location, *, trusted: bool = False) -> RunPlace:
+    """The place that is meant, wherever the working directory is later: a program may change it while a run is on, and
+    a command doesn't. Raises as `place_of`."""
+    place = place_of(location, trusted=trusted)
+    if not isinstance(place, DiskPlace):
+        return place
+    try:
+        return replace(place, path=place.path.absolute())
+    except FileNotFoundError:  # the working directory is gone: whoever opens the place says so
+        return place
 
 
 def open_store(location: Location) -> RunStore:

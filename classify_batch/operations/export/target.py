@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Protocol
@@ -42,9 +42,13 @@ class Target(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileTarget:
-    """A file."""
+    """A file. It is written where its name led when it was named: programs may change the working directory."""
 
     name: Path
+    path: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", self.name.absolute())
 
     @property
     def suffix(self) -> str:
@@ -54,7 +58,7 @@ class FileTarget:
         refuse_bad_target(self.name)
 
     async def write(self, blocks: AsyncIterator[bytes]) -> None:
-        await replace_file(self.name, blocks)
+        await replace_file(self.path, blocks)
 
 
 @dataclass(frozen=True, slots=True)

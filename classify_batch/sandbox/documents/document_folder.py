@@ -53,7 +53,7 @@ class Documents:
         self._root = Path(folder)
         found = list_documents(self._root)
         self.files: Sequence[FileEntry] = [entry for entry, _ in found]
-        self._paths = [path for _, path in found]
+        self._paths = [path.absolute() for _, path in found]  # a program may change the working directory
         self._rows = {entry.file_id: row for row, entry in enumerate(self.files)}
         self._indexes: OrderedDict[tuple[int, ...], Index] = OrderedDict()
         self._classifiers: OrderedDict[JobConfig, Classifier] = OrderedDict()
