@@ -10,6 +10,7 @@
     │   ├── LockedError           another process holds the run
     │   ├── StoreError            the disk refused a write (full, read-only, gone)
     │   ├── LeaseLostError        a shard's owner stood still for too long
+    │   ├── ChildOfRunError       a fork's child came to what is its parent's
     │   ├── FolderGoneError       the folder of documents isn't there
     │   ├── ObjectStoreError      an object store is out of reach, or in trouble
     │   └── InterruptedEarlyError a signal came before anything was sent
@@ -111,6 +112,16 @@ class LeaseLostError(WorldError):
         super().__init__(
             "this process stood still for longer than limits.lease_s: its shard may be another process's",
             hint="the same command goes on, if no other process does",
+        )
+
+
+class ChildOfRunError(WorldError):
+    """A child by a fork came to what is its parent's, the run or a connection. Nothing was sent or written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this process is a child (os.fork) of the one that has the run",
+            hint="a child ends by os._exit(), or starts another program; a run of its own has a directory of its own",
         )
 
 

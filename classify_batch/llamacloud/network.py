@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import ssl
 from collections.abc import Iterable
 from typing import Any, cast
@@ -19,7 +20,7 @@ from typing import Any, cast
 import anyio
 import httpcore
 
-from classify_batch.errors import LeaseLostError
+from classify_batch.errors import ChildOfRunError, LeaseLostError
 from classify_batch.ports import Lease
 
 _BUFFER_BYTES = 1 << 18
@@ -30,10 +31,13 @@ CLOSED_EARLY = "the connection was closed before TLS began"
 
 
 class NetworkBackend(httpcore.AsyncNetworkBackend):
-    """Makes connections; for asyncio's event loops only, uvloop among them. `lease`: without it nothing is written."""
+    """Makes connections; for asyncio's event loops only, uvloop among them. `lease`: without it nothing is written. A
+    child by a fork can neither make nor use one: what it sent would stand between the bytes of its parent, or be a call
+    that its parent makes, too."""
 
     def __init__(self, lease: Lease | None = None) -> None:
         self._lease = lease
+        self._process = os.getpid()
 
     async def connect_tcp(
         self,
@@ -44,6 +48,7 @@ class NetworkBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,  # noqa: ARG002 - asyncio sets TCP_NODELAY, and nothing else is wanted
     ) -> httpcore.AsyncNetworkStream:
         # httpcore gives an address, asyncio takes an address and a port.
+        refuse_child(self._process)
         local = None if local_address is None else (local_address, 0)
         loop = asyncio.get_running_loop()
         try:
@@ -132,18 +137,26 @@ class _SocketProtocol(asyncio.Protocol):
             self._reader.set_result(came)
 
 
+def refuse_child(process: int) -> None:
+    """Raises ChildOfRunError in another process than this one: in a child of it."""
+    if os.getpid() != process:
+        raise ChildOfRunError
+
+
 class NetworkStream(httpcore.AsyncNetworkStream):
     """One connection."""
 
     def __init__(self, protocol: _SocketProtocol, lease: Lease | None = None) -> None:
         self._protocol = protocol
         self._lease = lease
+        self._process = os.getpid()
         self._unsent = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         protocol = self._protocol
         # httpcore writes the head and the body, and then reads: so both are sent in one write.
         if self._unsent:
+            refuse_child(self._process)
             # The last step before a create is sent, behind all waiting: a process that was stopped may wake here.
             if self._lease is not None and not self._lease.check_held():
                 raise LeaseLostError
@@ -159,7 +172,8 @@ class NetworkStream(httpcore.AsyncNetworkStream):
         self._unsent += buffer
 
     async def aclose(self) -> None:
-        self._protocol.transport.abort()  # nothing is under way that an orderly close would wait for
+        if os.getpid() == self._process:  # a child would take the socket from its parent's event loop, too
+            self._protocol.transport.abort()  # nothing is under way that an orderly close would wait for
 
     async def start_tls(
         self,

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from classify_batch.arguments import refuse_no_function, refuse_no_iterable, refuse_without_method
 from classify_batch.events import Event
 from classify_batch.ports import Observer
+from classify_batch.streams.child_process import ending_children
 
 _FUNCTION = "observer=… takes a function of an event"
 _OBJECTS = "observers=[…] takes those that have `async def observe(self, event)`"
@@ -47,9 +48,15 @@ class FunctionObserver:
 
     async def observe(self, event: Event) -> None:
         """Calls it, and awaits what it returns, if that can be awaited."""
-        returned = self._function(event) if self._is_asynchronous else await self._wait_for_thread(event)
-        if inspect.isawaitable(returned):
-            await returned
+        if not self._is_asynchronous:
+            returned = await self._wait_for_thread(event)
+            if inspect.isawaitable(returned):
+                await returned
+            return
+        with ending_children("an observer"):
+            returned = self._function(event)
+            if inspect.isawaitable(returned):
+                await returned
 
     async def _wait_for_thread(self, event: Event) -> object:
         """An event that is delivered once more, since the run's end cut its delivery off, is being handled already.
@@ -67,6 +74,7 @@ class FunctionObserver:
         """Calls it. What would end an iterator, a process or a generator can't do so from its thread, and is an error
         like any other: the event loop would end by it, or never hear of it."""
         try:
-            return self._function(event)
+            with ending_children("an observer"):
+                return self._function(event)
         except (StopIteration, SystemExit, KeyboardInterrupt, GeneratorExit) as raised:
             raise RuntimeError(f"an observer raised {type(raised).__name__}") from raised

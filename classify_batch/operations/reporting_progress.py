@@ -14,6 +14,7 @@ from classify_batch.engine.progress import Progress
 from classify_batch.operations.run_request import OnProgress
 from classify_batch.streams.background import background_tasks
 from classify_batch.streams.cancellation import carrying_exits, refusing_stray_cancellation
+from classify_batch.streams.child_process import ending_children
 
 PROGRESS_EVERY_S = 0.5
 LAST_PROGRESS_S = 1.0
@@ -52,7 +53,7 @@ class ProgressCallback:
     async def call(self, progress: Progress) -> None:
         """Calls it, and awaits what it returns, if that can be awaited."""
         try:
-            with carrying_exits(), refusing_stray_cancellation("on_progress"):
+            with carrying_exits(), refusing_stray_cancellation("on_progress"), ending_children("on_progress"):
                 returned = self._on_progress(progress)
                 if inspect.isawaitable(returned):
                     await returned

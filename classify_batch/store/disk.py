@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Self
 
 from anyio import to_thread
 
-from classify_batch.errors import DamagedError, InternalError, RunDirectoryError, StoreError, WorldError
+from classify_batch.errors import (
+    ChildOfRunError,
+    DamagedError,
+    InternalError,
+    RunDirectoryError,
+    StoreError,
+    WorldError,
+)
 from classify_batch.run_records import Holder
 from classify_batch.store.atomic_file import (
     TEMPORARY,
@@ -55,6 +62,7 @@ class DiskStore:
         self._path = path
         self._fsync = fsync
         self._trusted = trusted
+        self._process = os.getpid()
         self._follow = 0 if trusted else os.O_NOFOLLOW  # whoever may put a link there would choose what we overwrite
         self._committer = Committer(LogWriter(path, fsync=fsync, flags=self._follow, permit=self._refuse_if_not_ours))
         self._lease: Lease | None = None
@@ -222,7 +230,10 @@ class DiskStore:
         return self._path_of(name)
 
     def _refuse_if_lost(self) -> None:
-        """Raises StoreError where the run is another process's, or may be. From any thread."""
+        """Raises StoreError where the run is another process's, or may be, and ChildOfRunError in a child by a fork.
+        From any thread."""
+        if os.getpid() != self._process:
+            raise ChildOfRunError
         if self._abandoned or (self._lease is not None and not self._lease.is_valid):
             raise self._lost_error()
 
