@@ -1,7 +1,9 @@
 """Writes what happens in a run to `events.jsonl`, through the store, as one observer among others.
 
 It is for whoever asks in the morning what the night was like, and the run never waits or ends for it: nothing is made
-durable, and the first write that fails is the last one, and said once. Only the process that holds the run writes.
+durable, and the first write that fails is the last one. That is said once, and only where the run goes on: a disk that
+is full ends the run in the next moment, and then the run's own error says why. Only the process that holds the run
+writes.
 """
 
 from __future__ import annotations
@@ -52,6 +54,9 @@ MESSAGES_MAX = 100
 END_S = 1.0
 """How long a stop waits for the last lines: a run that is asked to stop has to end within 4 s."""
 
+GOES_ON_S = 5.0
+"""A run that is on so long after a write was refused goes on without the log: what ends it ends it sooner."""
+
 log = logging.getLogger("classify_batch")
 
 _WRITTEN_AS_THEY_ARE: Mapping[type, str] = {
@@ -85,7 +90,9 @@ class EventLog:
         self._clock = clock
         self._hide_secrets = hide_secrets
         self._bytes_max = bytes_max
-        self._failed = False
+        self._refusal: Exception | None = None
+        self._refused_s = 0.0
+        self._warned = False
         self._spans: dict[tuple[str, str], float] = {}
         self._counts = Counter[str]()
         self._failures = Counter[tuple[str, str]]()
@@ -110,6 +117,8 @@ class EventLog:
         lines = b"".join(self._encode_event_lines(event))
         if anyio.current_time() - self._summed_up_s >= SUMMED_UP_EVERY_S:
             lines += self._encode_progress()
+        if anyio.current_time() - self._refused_s >= GOES_ON_S:
+            self._warn_of_refusal("is not written any more", "goes")
         if lines:
             with anyio.CancelScope(shield=True):  # an event whose observer is cancelled is delivered twice
                 await self._append_lines(lines)
@@ -136,6 +145,8 @@ class EventLog:
             await self._append_lines(
                 self._encode_progress() + self._encode_line("stopped", {**self._ending, "seconds": seconds})
             )
+        if self._ending["exit_status"] not in (None, ExitStatus.INCOMPLETE):  # else it ended by the same, or in haste
+            self._warn_of_refusal("was not written to its end", "went")
 
     def _count_event(self, event: Event) -> None:
         match event:
@@ -219,7 +230,7 @@ class EventLog:
             return False
 
     async def _append_lines(self, lines: bytes) -> None:
-        if self._failed or not lines:
+        if self._refusal is not None or not lines:
             return
         try:
             if await self._store.append_undurable(EVENTS_JSONL, lines) >= self._bytes_max:
@@ -228,6 +239,9 @@ class EventLog:
             self._stop_writing(error)
 
     def _stop_writing(self, error: Exception) -> None:
-        if not self._failed:
-            log.warning("%s is not written any more: %s; the run goes on without it", EVENTS_JSONL, error)
-        self._failed = True
+        self._refusal, self._refused_s = error, anyio.current_time()
+
+    def _warn_of_refusal(self, what: str, goes: str) -> None:
+        if self._refusal is not None and not self._warned:
+            log.warning("%s %s: %s; the run %s on without it", EVENTS_JSONL, what, self._refusal, goes)
+            self._warned = True

@@ -8,10 +8,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from classify_batch.clock import SystemClock
-from classify_batch.engine.event_log import MESSAGES_MAX, EventLog
+from classify_batch.engine.event_log import GOES_ON_S, MESSAGES_MAX, EventLog
+from classify_batch.errors import ApiError, ClassifyBatchError, StoreError, Verdict
 from classify_batch.events import Event, FilesFailed, OutageBegan, OutageEnded, WaitBegan, WaitEnded, Warned
 from classify_batch.operations.report.event_log import EventTotals, read_event_log
 from classify_batch.rundir.opened_run import read_run
@@ -68,16 +70,41 @@ async def test_a_line_that_was_torn_by_a_kill_spoils_no_other(tmp_path: Path) ->
 
 
 async def test_a_refused_write_is_said_once_and_ends_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """The disk is full: the observer raises nothing, and tries no more when there is room again."""
+    """The disk is full: the observer raises nothing, and tries no more when there is room again. That is said when the
+    run has gone on for a while."""
     store = MemoryStore()
     log = EventLog(store, SystemClock())
     store.fail_after(bytes_written=10)
     with caplog.at_level(logging.WARNING):
         await observed(log, Warned("one"), Warned("two"))
+        assert caplog.records == []
+        await anyio.sleep(2 * GOES_ON_S)
         store.fail_after(bytes_written=10_000)
-        await observed(log, Warned("three"))
+        await observed(log, Warned("three"), Warned("four"))
     assert [record.message.count("is not written any more") for record in caplog.records] == [1]
     assert "events.jsonl" not in store.files
+
+
+@pytest.mark.parametrize(
+    ("error", "warnings"),
+    [
+        (StoreError("journal.jsonl: No space left on device"), 0),
+        (ApiError("create", Verdict.KEY_REFUSED, "401"), 1),
+    ],
+)
+async def test_a_run_that_ends_by_the_same_says_it_once(
+    caplog: pytest.LogCaptureFixture, error: ClassifyBatchError, warnings: int
+) -> None:
+    """Where the disk that refused the log's line ends the run, too, only the run's error says so: that the run would go
+    on without the log is not true."""
+    store = MemoryStore()
+    log = EventLog(store, SystemClock())
+    store.fail_after(bytes_written=10)
+    with caplog.at_level(logging.WARNING):
+        await observed(log, Warned("one"))
+        log.set_error(error)
+        await log.write_run_stopped()
+    assert [record.message.count("was not written to its end") for record in caplog.records] == [1] * warnings
 
 
 async def test_secrets_are_masked_in_every_word() -> None:
