@@ -29,6 +29,8 @@ SANDBOX_LEDGER = f"{SANDBOX_FOLDER}/jobs.jsonl"
 """Where the embedded sandbox keeps its jobs."""
 CANCEL_JSON = "cancel.json"
 """`cancel` puts this file there; the running process journals that the run is cancelled, and removes it."""
+REQUESTS = {TUNE_JSON: "tune.claimed.json", CANCEL_JSON: "cancel.claimed.json"}
+"""Each of these two, and its name from when the running process has begun to carry it out."""
 
 EVENTS_JSONL = "events.jsonl"
 """What happened in the run, for people: nothing else is read from it."""

@@ -13,7 +13,7 @@ from classify_batch.events import LimitsChanged
 from classify_batch.limits import Gate
 from classify_batch.limits.credit_budget import CreditBudget
 from classify_batch.ports import RunStore
-from classify_batch.rundir.tune_json import remove_limits
+from classify_batch.rundir.requests import claim_request, finish_request
 from classify_batch.settings.limit_changes import Tuning
 from classify_batch.vocabulary import CANCEL_JSON, TUNE_JSON, Kind, RunState
 
@@ -59,14 +59,14 @@ class LiveLimits:
                 await self._apply_tune_file()
             if CANCEL_JSON in names:
                 with anyio.CancelScope(shield=True):  # a run in which nothing is in flight is over at once
-                    await self._cancel()
-                    await self._store.remove(CANCEL_JSON)
+                    if await claim_request(self._store, CANCEL_JSON) is not None:
+                        await self._cancel()
+                        await finish_request(self._store, CANCEL_JSON)
 
     async def _apply_tune_file(self) -> None:
-        try:
-            data = await self._store.read(TUNE_JSON)
-        except FileNotFoundError:
-            return  # `tune` gave up waiting, and removed its file
+        data = await claim_request(self._store, TUNE_JSON)
+        if data is None:
+            return  # `tune` took it back
         context = self._context
         try:
             tuning = Tuning.model_validate_json(data)
@@ -85,7 +85,7 @@ class LiveLimits:
             context.notify_warning(
                 f"limits changed: {', '.join(f'{name} = {value}' for name, value in changed.items())}"
             )
-        await remove_limits(self._store, data)  # and no other: the next `tune` may have taken the place since
+        await finish_request(self._store, TUNE_JSON)
 
     def _set_limits(self, tuning: Tuning) -> None:
         self._gate.set_limits(tuning.requests_per_s, tuning.creates_per_s)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import anyio
 
 from classify_batch.arguments import refuse_no_function
 from classify_batch.engine.canceller import describe_cancelled
 from classify_batch.engine.shutdown import Shutdown, following
-from classify_batch.errors import ExitStatus, LockedError, WorldError, the_cause
+from classify_batch.errors import ExitStatus, InterruptedEarlyError, LockedError, WorldError, the_cause
 from classify_batch.operations.complete_run import claims_complete
 from classify_batch.operations.function_observer import all_observers
 from classify_batch.operations.new_loop import refuse_no_asyncio, run_in_new_loop
@@ -30,8 +31,10 @@ from classify_batch.ports import Observer, RunPlace, RunStore
 from classify_batch.run_records import Holder
 from classify_batch.rundir.manifest_json import read_manifest
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
+from classify_batch.rundir.requests import encode_request, forget_requests, take_back
 from classify_batch.rundir.run_json import read_run_file, refuse_other_run
 from classify_batch.settings import Settings
+from classify_batch.shell_words import command_of
 from classify_batch.store import Location, anchored
 from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, CancelState, RunState
 
@@ -203,8 +206,11 @@ async def _cancel_one(
                 continue
 
         async def ask(holder: Holder = holder) -> RunResult | None:
-            async with interruptible(shutdown):
-                return await _ask_process_to_cancel(store, place, holder, on_asked)
+            try:
+                async with interruptible(shutdown):
+                    return await _ask_process_to_cancel(store, place, holder, on_asked)
+            except InterruptedEarlyError as error:
+                raise await _interrupted_error(error, store, holder) from None
 
         if (result := await run_in_own_task(ask)) is not None:
             return result
@@ -242,11 +248,12 @@ async def _ask_process_to_cancel(
     store: RunStore, place: RunPlace, holder: Holder, on_asked: OnAsked
 ) -> RunResult | None:
     """Asks a process, and waits until it has ended. None: it ended without carrying the cancel out."""
+    data = encode_request({})
     try:
-        obeys = await _request_cancel(store, holder)
+        obeys = await _request_cancel(store, holder, data)
     except BaseException:  # an interruption, too: nothing must be obeyed after the error
         with anyio.CancelScope(shield=True):
-            await store.remove(CANCEL_JSON)
+            await take_back(store, CANCEL_JSON, data)
         raise
     if obeys:
         on_asked(holder)
@@ -254,7 +261,7 @@ async def _ask_process_to_cancel(
         await anyio.sleep(_POLL_EVERY_S)
     found, next_holder = await read_run(store), await store.holder()
     if next_holder is None:
-        await store.remove(CANCEL_JSON)
+        await forget_requests(store)
         return None if found is None else _result_of(place, found)
     if obeys and found is not None and found.snapshot.cancel is None:
         raise WorldError(
@@ -264,7 +271,7 @@ async def _ask_process_to_cancel(
     return None
 
 
-async def _request_cancel(store: RunStore, holder: Holder) -> bool:
+async def _request_cancel(store: RunStore, holder: Holder, data: bytes) -> bool:
     """Returns whether the process has written down that the run is cancelled; it has ended otherwise.
 
     Raises:
@@ -275,9 +282,20 @@ async def _request_cancel(store: RunStore, holder: Holder) -> bool:
         if anyio.current_time() > ends_s:
             raise _no_answer_error(holder)
         with suppress(FileExistsError):  # also where it is gone again: a process that begins forgets old requests
-            await store.create(CANCEL_JSON, b"{}")
+            await store.create(CANCEL_JSON, data)
         await anyio.sleep(_POLL_EVERY_S)
     return obeys
+
+
+async def _interrupted_error(error: InterruptedEarlyError, store: RunStore, holder: Holder) -> InterruptedEarlyError:
+    """What an interruption means: the process that was asked may have obeyed already."""
+    manifest = await read_manifest(store)
+    if manifest is None or "cancel" not in manifest:
+        return error
+    return InterruptedEarlyError(
+        f"{error}; the run is cancelled all the same, by {holder}",
+        hint=f"`{command_of('status', Path(store.where).absolute())}` says how far that is",
+    )
 
 
 def _no_answer_error(holder: Holder) -> WorldError:

@@ -39,10 +39,11 @@ from classify_batch.operations.telemetry import telemetry_of
 from classify_batch.ports import Observer, RunPlace, RunStore
 from classify_batch.rundir.opened_run import RunOnDisk
 from classify_batch.rundir.plan import PlanReader
+from classify_batch.rundir.requests import forget_requests
 from classify_batch.rundir.run_json import RunFile, other_webhooks, read_run_file, shard_name
 from classify_batch.settings import Settings, read_api_key
 from classify_batch.streams.background import background_tasks
-from classify_batch.vocabulary import CANCEL_JSON, RUN_JSON, TUNE_JSON
+from classify_batch.vocabulary import RUN_JSON
 
 log = logging.getLogger("classify_batch")
 
@@ -87,8 +88,7 @@ async def _open_run(
     """Locks the run directory; returns the run in it, which is planned now if it is new."""
     refuse_missing_documents(request.settings)  # before the directory is created
     store = await _own_directory(request, resources, shutdown, stack)
-    await store.remove(TUNE_JSON)  # its limits were meant for an earlier process
-    await store.remove(CANCEL_JSON)  # likewise: whoever asked sees that nobody answered
+    await forget_requests(store)
     if needs_project(request.source) and await store.size(RUN_JSON) is None:
         await resources.connect_client()  # here, since the block below cancels what is opened inside it
     async with interruptible(shutdown):

@@ -8,7 +8,8 @@ from classify_batch.errors import RunDirectoryError, WorldError
 from classify_batch.operations.shards.whole import ShardedRun, read_whole
 from classify_batch.operations.status import no_run_error
 from classify_batch.ports import RunPlace, RunStore
-from classify_batch.rundir.tune_json import encode_limits, holds_limits, remove_limits
+from classify_batch.run_records import Holder
+from classify_batch.rundir.requests import encode_request, is_open, take_back
 from classify_batch.settings.limit_changes import Tuning
 from classify_batch.store import Location, place_of
 from classify_batch.vocabulary import RUN_JSON, TUNE_JSON
@@ -73,10 +74,12 @@ async def _tune_process(place: RunPlace, tuning: Tuning, ends_s: float, timeout_
     holder = await store.holder()
     if holder is None:
         raise nobody_at_work(store.where)
-    data = encode_limits(tuning.changed_limits())
+    data = encode_request(tuning.changed_limits())
+    placed = False
     try:
         await _put_in_place(store, data, ends_s)
-        while await holds_limits(store, data):
+        placed = True
+        while await is_open(store, TUNE_JSON, data):
             if anyio.current_time() > ends_s:
                 raise WorldError(
                     f"{holder} did not answer within {timeout_s:g} seconds",
@@ -85,9 +88,17 @@ async def _tune_process(place: RunPlace, tuning: Tuning, ends_s: float, timeout_
             await anyio.sleep(_POLL_EVERY_S)
     except BaseException:  # an interruption, too: nothing must be applied after the error
         with anyio.CancelScope(shield=True):
-            await remove_limits(store, data)
-        raise
-    if holder.pid and await store.holder() != holder:  # a process that starts removes the file, too
+            taken_back = await take_back(store, TUNE_JSON, data)
+            if taken_back or not placed or await is_open(store, TUNE_JSON, data):
+                raise
+            await _refuse_ended(store, holder)
+        return  # the process had begun to take them up: the limits are changed, whatever interrupted this
+    await _refuse_ended(store, holder)
+
+
+async def _refuse_ended(store: RunStore, holder: Holder) -> None:
+    """Raises WorldError where the process that was asked has ended: one that starts removes the file, too."""
+    if holder.pid and await store.holder() != holder:
         raise WorldError(
             f"{holder} has ended, perhaps before it took the limits up",
             hint="if another process is at work now, give the same command; else give the limits to the next start",

@@ -32,23 +32,22 @@ from classify_batch.errors import RunDirectoryError
 from classify_batch.protocol.sanitize import printable_line
 from classify_batch.store.holder import LOCK
 from classify_batch.vocabulary import (
-    CANCEL_JSON,
     EARLIER_EVENTS_JSONL,
     EVENTS_JSONL,
     MANIFEST_JSON,
     PATHS_JSONL,
     PLAN_JSONL,
+    REQUESTS,
     RUN_JSON,
     SANDBOX_FOLDER,
     SANDBOX_LEDGER,
     SHARDS_FOLDER,
-    TUNE_JSON,
     Log,
 )
 
 _ROOT = 0
 _EVENTS = (EVENTS_JSONL, EARLIER_EVENTS_JSONL)
-RUN_FILES = (RUN_JSON, PLAN_JSONL, PATHS_JSONL, MANIFEST_JSON, TUNE_JSON, CANCEL_JSON, LOCK, *Log, *_EVENTS)
+RUN_FILES = (RUN_JSON, PLAN_JSONL, PATHS_JSONL, MANIFEST_JSON, *REQUESTS, *REQUESTS.values(), LOCK, *Log, *_EVENTS)
 """The files of a run directory, besides those of `NUMBERED_FILES`."""
 _NAMES = (*RUN_FILES, SANDBOX_FOLDER, SANDBOX_LEDGER, SHARDS_FOLDER)
 _FOLDERS = (SANDBOX_FOLDER, SHARDS_FOLDER)

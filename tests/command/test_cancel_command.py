@@ -128,7 +128,7 @@ def test_a_cancel_whose_process_was_killed_is_carried_out_by_the_next(work: Path
     run_dir = work / "run"
     with running(work) as process:
         (run_dir / "cancel.json").write_text("{}")
-        until(lambda: not (run_dir / "cancel.json").exists())
+        until(lambda: not [*run_dir.glob("cancel*.json")])
         process.send_signal(signal.SIGKILL)
         process.wait()
     begun = intents_in(run_dir / "journal.jsonl")
@@ -190,6 +190,31 @@ def test_an_interrupted_cancel_is_not_obeyed_later(work: Path) -> None:
         process.communicate(timeout=WAIT_S)
     assert (asking.returncode, "interrupted by SIGTERM" in said) == (75, True), said
     assert (is_left, process.returncode) == (False, 0)
+
+
+def test_a_cancel_that_is_interrupted_when_it_was_obeyed_says_so(work: Path) -> None:
+    """The process has written down that the run is cancelled, and the command hasn't seen it yet: a signal ends the
+    command with words that are true."""
+    manifest, request = work / "run" / "manifest.json", work / "run" / "cancel.json"
+    with running(work) as process:
+        words = [*COMMAND, "cancel", str(work / "run")]
+        with CommandProcess(words, stderr=subprocess.PIPE, text=True, env=environment()) as asking:
+            until(request.exists)
+            asking.send_signal(signal.SIGSTOP)
+            until(lambda: '"cancel": ' in manifest.read_text())
+            process.send_signal(signal.SIGSTOP)
+            asking.send_signal(signal.SIGTERM)
+            asking.send_signal(signal.SIGCONT)
+            _, said = asking.communicate(timeout=WAIT_S)
+        is_left = request.exists()
+        process.send_signal(signal.SIGCONT)
+        process.communicate(timeout=WAIT_S)
+    assert (is_left, process.returncode) == (False, 77)
+    if asking.returncode != 77:  # the run had ended before it was stopped
+        assert asking.returncode == 75
+        assert f"interrupted by SIGTERM; the run is cancelled all the same, by process {process.pid}" in said
+        assert "status" in said.split("hint: ")[1]
+    goes_on_well(work)
 
 
 def test_a_process_that_the_lock_does_not_name_is_another_one(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

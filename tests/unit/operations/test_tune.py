@@ -10,7 +10,7 @@ import pytest
 
 from classify_batch.errors import WorldError
 from classify_batch.operations.tune import tune
-from classify_batch.rundir.tune_json import encode_limits, holds_limits, remove_limits
+from classify_batch.rundir.requests import claim_request, encode_request, finish_request, is_open, take_back
 from classify_batch.settings.limit_changes import Tuning
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.lock import hold
@@ -37,7 +37,7 @@ async def until_there(path: Path) -> bytes:
 
 def test_each_file_is_its_own_and_says_what_it_says() -> None:
     """Two that change the same limits differ in blanks, which readers of JSON pass over."""
-    first, second = encode_limits(FASTER.changed_limits()), encode_limits(FASTER.changed_limits())
+    first, second = encode_request(FASTER.changed_limits()), encode_request(FASTER.changed_limits())
     assert first != second
     assert json.loads(first) == json.loads(second) == {"jobs_in_flight": 50}
     assert Tuning.model_validate_json(first) == Tuning.model_validate_json(second) == FASTER
@@ -45,13 +45,13 @@ def test_each_file_is_its_own_and_says_what_it_says() -> None:
 
 async def test_another_file_in_the_place_of_ours_stays() -> None:
     """What is removed is the file that was read, and no other one that says the same."""
-    ours, theirs = encode_limits(FASTER.changed_limits()), encode_limits(FASTER.changed_limits())
+    ours, theirs = encode_request(FASTER.changed_limits()), encode_request(FASTER.changed_limits())
     store = MemoryStore({TUNE_JSON: theirs})
-    await remove_limits(store, ours)
+    assert not await take_back(store, TUNE_JSON, ours)
     assert await store.read(TUNE_JSON) == theirs
-    assert not await holds_limits(store, ours)
-    await remove_limits(store, theirs)
-    await remove_limits(store, theirs)
+    assert not await is_open(store, TUNE_JSON, ours)
+    assert await take_back(store, TUNE_JSON, theirs)
+    assert not await take_back(store, TUNE_JSON, theirs)
     assert await store.size(TUNE_JSON) is None
 
 
@@ -67,7 +67,7 @@ async def test_tune_takes_the_next_ones_file_for_its_answer(run_dir: Path) -> No
 
         tasks.start_soon(ours)
         await until_there(run_dir / TUNE_JSON)
-        theirs = encode_limits(FASTER.changed_limits())
+        theirs = encode_request(FASTER.changed_limits())
         async with DiskStore(run_dir) as store:
             # As if both happened between two looks of ours: one step, so that no look falls between them.
             (run_dir / "next").write_bytes(theirs)
@@ -88,7 +88,7 @@ async def test_a_tune_without_an_answer_removes_its_file(run_dir: Path) -> None:
 async def test_a_second_tune_waits_for_the_first(run_dir: Path) -> None:
     """Its limits come in the place of the first one's once these are applied; without that it ends with an error, and
     the first one's file stays."""
-    theirs = encode_limits({"paused": True})
+    theirs = encode_request({"paused": True})
     (run_dir / TUNE_JSON).write_bytes(theirs)
     async with hold(run_dir):
         with pytest.raises(WorldError, match="another `tune` is waiting"):
@@ -118,3 +118,37 @@ async def test_a_process_that_starts_is_not_taken_for_an_answer(run_dir: Path) -
         (run_dir / TUNE_JSON).unlink()
         with anyio.fail_after(120):
             await failed.wait()
+
+
+@pytest.mark.parametrize("interrupted", ["before", "after", "when done"])
+async def test_an_interrupted_tune_says_what_is_true(run_dir: Path, interrupted: str) -> None:
+    """Before the process has begun to take the limits up, they are taken back; from then on they are changed, and that
+    is said, though a signal came."""
+    store, changed = DiskStore(run_dir), False
+    async with hold(run_dir), anyio.create_task_group() as tasks:
+        scope, ended = anyio.CancelScope(), anyio.Event()
+
+        async def ours() -> None:
+            nonlocal changed
+            with scope:
+                await tune(run_dir, FASTER, timeout_s=60)
+                changed = True
+            ended.set()
+
+        tasks.start_soon(ours)
+        await until_there(run_dir / TUNE_JSON)
+        if interrupted == "before":
+            scope.cancel()
+            await ended.wait()
+            assert await claim_request(store, TUNE_JSON) is None
+        else:
+            assert Tuning.model_validate_json(await claim_request(store, TUNE_JSON) or b"") == FASTER
+            if interrupted == "after":
+                scope.cancel()
+                await anyio.sleep(0.2)
+                assert not ended.is_set()
+            await finish_request(store, TUNE_JSON)
+            scope.cancel()
+            await ended.wait()
+    assert changed == (interrupted != "before")
+    assert {each.name for each in run_dir.iterdir()} == {"run.json", "lock"}
