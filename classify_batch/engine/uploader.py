@@ -7,7 +7,7 @@ sent with, so that a repeated create and the search for its job speak of exactly
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import anyio
@@ -17,6 +17,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from classify_batch.engine.context import EngineContext
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ApiError, FolderGoneError, NotUploadableError
+from classify_batch.file_keys import file_key
 from classify_batch.inputs.folder import PATH_COLUMN
 from classify_batch.lifecycle import Submitting, remainder
 from classify_batch.model import Attempt, Carried, Failure
@@ -67,6 +68,7 @@ class Uploader:
         if not self._shutdown.creating:
             self._context.slots.release()
             return None
+        found.failures |= refuse_shared_ids(found.sent_ids)
         if found.failures:
             self._end_unsent_attempt(attempt, found.failures)
             return None
@@ -101,6 +103,19 @@ class Uploader:
         rest = remainder(attempt.part, [position for position, file_id in places if file_id not in failures])
         context.recorder.end_attempt(attempt, Kind.REJECTED, failures=failed, requeued=rest, free=True)
         context.slots.release()
+
+
+def refuse_shared_ids(sent_ids: Mapping[str, str]) -> dict[str, str]:
+    """Contents that have the project's file ID of another one before them, each with the reason: one answer would be
+    theirs together."""
+    first: dict[str, str] = {}
+    for content, sent_id in sent_ids.items():
+        first.setdefault(file_key(sent_id), content)
+    return {
+        content: "the API gave it the file ID of another document"
+        for content, sent_id in sent_ids.items()
+        if first[file_key(sent_id)] != content
+    }
 
 
 def carried_paths(carried: Carried, column: str) -> list[str]:

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 from classify_batch.errors import ApiError, Verdict
 from classify_batch.file_keys import file_key, file_keys
 from classify_batch.limits.retry import retry_transient
-from classify_batch.llamacloud.client import ApiClient, MultipartForm
+from classify_batch.llamacloud.client import ApiClient, MultipartForm, wrong_shape_error
 from classify_batch.llamacloud.raw_bodies import Body, make_body_reader
 from classify_batch.llamacloud.single_calls import CALLS_MAX
 from classify_batch.ports import Clock
@@ -32,6 +32,9 @@ UPLOAD_CALLS_MAX = 6
 """How often one file is tried: what the API can't do now it may do later."""
 
 NOT_FOUND = 404
+
+_CONTENT_PREFIX = "sha256-"
+"""With which the external ID of whatever we upload begins."""
 
 _UNFIT_STATUSES = frozenset({415})
 """Statuses by which a server may refuse one file and accept the next, beside 400, 413 and 422."""
@@ -163,6 +166,9 @@ class FileClient:
                 if error.verdict is Verdict.REFUSED or error.status in _UNFIT_STATUSES:
                     raise FileRefusedError(str(error)) from None
                 raise
+        if names_another_content(stored.external_file_id, external_id):
+            # The answer to another upload: its file would be classified under this one's name.
+            raise wrong_shape_error("upload", ValueError("another file's external_file_id"))
         return Stored(stored, sent=True)
 
     async def _find_by_external_id(self, external_id: str) -> files.StoredFile | None:
@@ -173,6 +179,19 @@ class FileClient:
             "files", "GET", files.FILES_PATH, files.read_stored_files, params=params
         )
         return next((each for each in found if each.external_file_id == external_id and self._is_unexpired(each)), None)
+
+
+def names_another_content(shown: str | None, external_id: str) -> bool:
+    """Whether an upload is shown with the external ID of another content. One in a form of the server's own says
+    nothing.
+
+    >>> names_another_content("sha256-AB", "sha256-ab"), names_another_content("inbox/a.pdf", "sha256-ab")
+    (False, False)
+    >>> names_another_content("sha256-cd", "sha256-ab")
+    True
+    """
+    plain = (shown or "").strip().lower()
+    return plain.startswith(_CONTENT_PREFIX) and plain != external_id
 
 
 class LookupRefusedError(Exception):
