@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import product
 from typing import NamedTuple
 
 import trio
@@ -12,6 +13,7 @@ from trio.testing import MockClock
 from classify_batch.errors import ExitStatus
 from tests.changed_answers.changer import (
     ALWAYS,
+    FOLDER,
     JOB,
     KINDS,
     ONCE,
@@ -26,6 +28,8 @@ from tests.changed_answers.changes import BODY_CHANGES, FIELD_CHANGES, OTHER_FIL
 from tests.changed_answers.fields import Path, values_by_path
 from tests.changed_answers.run import run_to_end, run_until_killed, small_laboratory
 from tests.changed_answers.server import ChangingServer
+
+UPLOAD_KINDS = ("content", "upload")
 
 
 class GivenAnswers(NamedTuple):
@@ -42,7 +46,7 @@ def given_answers(version: str, besides: str = ONLY_CHANGED) -> GivenAnswers:
 
     async def run() -> GivenAnswers:
         case = Case(version, "list", (), "null", ALWAYS, besides)
-        with small_laboratory(version) as lab:
+        with small_laboratory(version, besides) as lab:
             server = ChangingServer(lab, case.lost_creates)
             if besides == TAKEN_OVER:
                 await run_until_killed(lab, server)
@@ -55,32 +59,35 @@ def given_answers(version: str, besides: str = ONLY_CHANGED) -> GivenAnswers:
 
 def make_cases(version: str) -> Iterator[Case]:
     """All cases of a version of the API that change at least one answer."""
-    given = given_answers(version)
-    for kind in KINDS:
-        changes: list[tuple[Path, str]] = [((), each) for each in BODY_CHANGES] if kind != JOB else []
-        changes += [
-            (path, each)
-            for path in values_by_path(bodies_of(kind, given.answers))
-            for each in (*FIELD_CHANGES, OTHER_JOB, OTHER_FILE)
-        ]
-        for path, change in changes:
-            for scope in SCOPES:
-                case = Case(version, kind, path, change, scope)
-                if makes_a_difference(case, given):
-                    yield case
+    yield from make_whole_cases(version, ONLY_CHANGED, [each for each in KINDS if each != JOB])
+    yield from make_field_cases(version, ONLY_CHANGED, KINDS)
     for besides in (TWO_LOST, TAKEN_OVER):
-        yield from make_double_cases(version, besides)
+        yield from make_whole_cases(version, besides, [each for each in KINDS if each != JOB])
+    yield from make_whole_cases(version, FOLDER, UPLOAD_KINDS)
+    yield from make_field_cases(version, FOLDER, UPLOAD_KINDS)
 
 
-def make_double_cases(version: str, besides: str) -> Iterator[Case]:
-    """Whole answers changed, while more goes wrong besides."""
+def make_whole_cases(version: str, besides: str, kinds: Iterable[str]) -> Iterator[Case]:
+    """Whole answers changed."""
+    for kind in kinds:
+        yield from make_cases_of_kind(version, besides, kind, product([()], BODY_CHANGES))
+
+
+def make_field_cases(version: str, besides: str, kinds: Iterable[str]) -> Iterator[Case]:
+    """Fields changed."""
     given = given_answers(version, besides)
-    for kind in (each for each in KINDS if each != JOB):
-        for change in BODY_CHANGES:
-            for scope in SCOPES:
-                case = Case(version, kind, (), change, scope, besides)
-                if makes_a_difference(case, given):
-                    yield case
+    for kind in kinds:
+        changes = product(values_by_path(bodies_of(kind, given.answers)), (*FIELD_CHANGES, OTHER_JOB, OTHER_FILE))
+        yield from make_cases_of_kind(version, besides, kind, changes)
+
+
+def make_cases_of_kind(version: str, besides: str, kind: str, changes: Iterable[tuple[Path, str]]) -> Iterator[Case]:
+    given = given_answers(version, besides)
+    for path, change in changes:
+        for scope in SCOPES:
+            case = Case(version, kind, path, change, scope, besides)
+            if makes_a_difference(case, given):
+                yield case
 
 
 def bodies_of(kind: str, given: Sequence[Given]) -> list[object]:

@@ -24,6 +24,8 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "list": ("list",),
     "results": ("results",),
     "files": ("files",),
+    "content": ("content",),
+    "upload": ("upload",),
     JOB: ("create", "get", "list"),
 }
 """By the name of a kind of answers, the calls that they answer. JOB: a job, wherever it is shown."""
@@ -38,9 +40,9 @@ LOST_CREATE = _NUMBERS[LOST_JOB]
 
 ANOTHER_LOST_CREATE = 4
 
-ONLY_CHANGED, TWO_LOST, TAKEN_OVER = BESIDES = ("", "two creates lost", "taken over")
-"""What happens besides: nothing more; the answer to another create is lost, too; or the process is killed early, and
-answers are changed in the next one."""
+ONLY_CHANGED, TWO_LOST, TAKEN_OVER, FOLDER = BESIDES = ("", "two creates lost", "taken over", "folder")
+"""What happens besides: nothing more; the answer to another create is lost, too; the process is killed early, and
+answers are changed in the next one; or the input is a folder, whose documents are uploaded."""
 
 ITEMS = ("items", EACH)
 

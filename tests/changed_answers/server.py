@@ -70,6 +70,10 @@ class ChangingServer:
         text = body.text if isinstance(body, Unreadable) else json.dumps(body)
         return httpx.Response(response.status_code, headers={"Content-Type": "application/json"}, text=text)
 
+    def uploaded(self) -> dict[str, str]:
+        """The external IDs of what was uploaded, by file ID."""
+        return {each.body["id"]: each.body["external_file_id"] for each in self.given if each.call == "upload"}
+
     def _change(self, given: Given) -> object:
         if self._changer is None:
             return given.body
@@ -92,10 +96,12 @@ def read_answer(request: httpx.Request, body: dict[str, object]) -> Given:
 def call_of(request: httpx.Request) -> str:
     """Which call a request is."""
     path = request.url.path
+    if path.startswith(FILES_PATH):
+        if request.method == "POST":
+            return "upload"
+        return "content" if "external_file_id" in request.url.params else "files"
     if is_create(request):
         return "create"
-    if path.startswith(FILES_PATH):
-        return "files"
     if path in {v1.JOBS_PATH, v2.JOBS_PATH}:
         return "list"
     return "results" if path.endswith("/results") else "get"

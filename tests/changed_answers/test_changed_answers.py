@@ -3,7 +3,8 @@
 Each field of each answer that a run really gets is changed in every way, in one answer, in all, or for one job; and so
 is each answer as a whole. The answer to one create is lost besides, since that is when most rests on what is shown.
 Whole answers are changed also where two such answers are lost, and where a run is killed early and the next process
-takes it over. A new field is covered by itself: the fields are found in the answers of the sandbox.
+takes it over. Where the input is a folder, the answers about its documents are changed. A new field is covered by
+itself: the fields are found in the answers of the sandbox.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.changed_answers.cases import given_answers, make_cases
-from tests.changed_answers.changer import KINDS, Case
+from tests.changed_answers.cases import UPLOAD_KINDS, given_answers, make_cases
+from tests.changed_answers.changer import FOLDER, KINDS, Case
 from tests.changed_answers.known import KNOWN, reason_to_fail
 from tests.changed_answers.run import carry_out
 
@@ -42,6 +43,12 @@ def test_the_run_gets_every_kind_of_answer(version: str) -> None:
     """Else nothing would be changed in some: v2 has no results apart from its jobs."""
     calls = {each.call for each in given_answers(version).answers}
     assert calls == set(KINDS["job"]) | {"files"} | ({"results"} if version == "v1" else set())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_folder_is_looked_up_and_uploaded(version: str) -> None:
+    """Else nothing would be changed in the answers about its documents."""
+    assert {each.call for each in given_answers(version, FOLDER).answers} >= set(UPLOAD_KINDS)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

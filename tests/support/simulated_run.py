@@ -48,6 +48,7 @@ from classify_batch.sandbox.jobs.sandbox_job import SandboxJob
 from classify_batch.settings import Settings
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import Log
+from tests.support.documents_in_memory import FOLDER, DocumentsInMemory, rows_of_folder
 from tests.support.loop_clock import LoopClock
 
 BASE_URL = "https://sandbox.test"
@@ -176,7 +177,8 @@ class _End(httpx.AsyncBaseTransport):
 class Lab:
     """One run directory, one sandbox, and what lies between them. `stopping` is that of the run that is on, or next;
     `api_key` that of the next run, the sandbox's own unless a test sets another. `on_progress` is
-    called as often as a user's. `account`, `account_credits`: whose key the next run has, and its budget."""
+    called as often as a user's. `account`, `account_credits`: whose key the next run has, and its budget.
+    `folder`: the documents that are the input, by path; none: `file_ids` are."""
 
     app: App
     wire: Wire
@@ -190,12 +192,15 @@ class Lab:
     observers: Sequence[Observer] = ()
     account: str | None = None
     account_credits: float | None = None
+    folder: Mapping[str, bytes] = field(default_factory=dict)
 
     async def plan(self) -> None:
         """Plans the run, if that has not been done."""
         if await read_run(self.store) is None:
-            chunks = cut_into_chunks(_batches(self.file_ids), self.settings.files_per_job)
-            await write_run_file(self.store, self.settings, await write_plan(self.store, chunks), 0, self.clock)
+            rows = rows_of_folder(self.folder) if self.folder else self.file_ids
+            plan = await write_plan(self.store, cut_into_chunks(_batches(rows), self.settings.files_per_job))
+            folder = FOLDER if self.folder else None
+            await write_run_file(self.store, self.settings, plan, 0, self.clock, folder=folder)
 
     async def run(
         self,
@@ -227,8 +232,12 @@ class Lab:
                 transport=self.wire.end,
             )
             api = make_api(self.settings, http, found.run.run_id)
+            documents = None
+            if self.folder:
+                documents = DocumentsInMemory(self.folder, http, self.store, self.clock)
+                await documents.open()
             orchestrator = Orchestrator(
-                self.settings, api, gate, self.clock, PlannedRun(found, plan), self.stopping, self.observers
+                self.settings, api, gate, self.clock, PlannedRun(found, plan, documents), self.stopping, self.observers
             )
             try:
                 with anyio.fail_after(RUN_S_MAX):
@@ -392,7 +401,7 @@ def laboratory(
     settings = Settings(
         api={"base_url": BASE_URL, "version": version, "timeout_s": timeout_s},
         job={"rules": RULES, **told.pop("job", {})},
-        plan={"files_per_job": files_per_job},
+        plan={"files_per_job": files_per_job, **told.pop("plan", {})},
         limits={"requests_per_s": 1000.0, "settle_s": 5.0, **(limits or {})},
         **told,
     )
