@@ -68,4 +68,6 @@ def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_ru
 
 
 def print_who_was_asked(holder: Holder) -> None:
-    click.echo(f"{holder} cancels the run: waiting for its end", err=True)
+    from classify_batch.cli.rendering.outputs import printable
+
+    click.echo(printable(f"{holder} cancels the run: waiting for its end"), err=True)

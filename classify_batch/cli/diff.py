@@ -45,6 +45,7 @@ def diff_command(before: Path, after: Path, as_json: bool, only: str | None, min
       classify-batch diff runs/monday runs/tuesday --only type
     """
     from classify_batch.cli.event_loop import run_in_event_loop
+    from classify_batch.cli.rendering.outputs import echo_json_lines
     from classify_batch.operations.diff.changes import Change, Diff
     from classify_batch.operations.diff.diff_runs import diff_runs
     from classify_batch.operations.diff.summary import format_diff, summarize_diff
@@ -56,12 +57,12 @@ def diff_command(before: Path, after: Path, as_json: bool, only: str | None, min
             after,
             min_confidence_change=min_confidence_change,
             only=Change(only) if only else None,
-            sink=lambda lines: click.echo(lines, nl=False),
+            sink=echo_json_lines,
         )
 
     summary = summarize_diff(run_in_event_loop(compare_runs), (str(before), str(after)))
     if as_json:
-        click.echo(encode_line(summary), nl=False)  # types come from the server, and may hold lone surrogates
+        echo_json_lines(encode_line(summary))  # types come from the server, and may hold lone surrogates
     else:
         click.echo("\n".join(format_diff(summary)), err=only is not None)
     return 0

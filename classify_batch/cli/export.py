@@ -42,6 +42,7 @@ def export_command(directory: Path, target: str, only: str | None, partition: tu
 
     from classify_batch.cli.event_loop import run_in_event_loop
     from classify_batch.cli.interruption import run_until_signal
+    from classify_batch.cli.rendering.outputs import echo_json_lines, printable
     from classify_batch.errors import UsageError
     from classify_batch.operations.export.export_run import export_lines, export_run
     from classify_batch.operations.export.selection import Only
@@ -53,17 +54,16 @@ def export_command(directory: Path, target: str, only: str | None, partition: tu
             raise UsageError("a partition is a directory, and - is stdout", hint="name a directory as the target")
         if as_json:
             raise UsageError("--json and the outcomes can't both go to stdout", hint="leave --json out, or name a file")
-        sink = partial(click.echo, nl=False)
-        exported = run_in_event_loop(partial(export_lines, directory, sink, only=selected))
+        exported = run_in_event_loop(partial(export_lines, directory, echo_json_lines, only=selected))
     else:
         exported = run_until_signal(partial(export_run, directory, target, only=selected, partition=partition))
     where = exported.path or exported.url or "stdout"
-    click.echo(
-        f"exported    {exported.files:,} of {exported.of:,} files{f' ({only})' if only else ''} to {where}", err=True
-    )
+    which = f" ({only})" if only else ""
+    words = f"exported    {exported.files:,} of {exported.of:,} files{which} to {where}"
+    click.echo(printable(words), err=True)
     if exported.waiting:
         click.echo(f"waiting     {exported.waiting:,} files have no outcome yet", err=True)
     if as_json:
         values = {"target": str(where), "files": exported.files, "only": only}
-        click.echo(encode_line(values), nl=False)  # a path may hold bytes that are no UTF-8
+        echo_json_lines(encode_line(values))  # a path may hold bytes that are no UTF-8
     return 0

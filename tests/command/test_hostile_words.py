@@ -10,7 +10,7 @@ import pytest
 
 from classify_batch.cli.rendering.outputs import printable, to_json_line
 from classify_batch.cli.rendering.warnings import printing_warnings
-from tests.support.command_line import command, command_process
+from tests.support.command_line import command, command_process, on_a_terminal
 from tests.support.complete_run import write_complete_run
 
 TITLE = "inv\x1b]0;owned\x07oice"
@@ -36,6 +36,38 @@ def test_json_keeps_the_words_whatever_the_terminals_encoding(tmp_path: Path, ki
     done = command_process("status", tmp_path / "run", "--json", environ={"PYTHONIOENCODING": encoding}, status=0)
     assert json.loads(done.stdout)["types"] == {kind: 10}
     assert all(c.isprintable() or c == "\n" for c in done.stdout)
+
+
+@pytest.mark.parametrize("kind", [TITLE, "inv\x9b31moice", "inv\u202eoice", "inv\x7foice"])
+@pytest.mark.parametrize("words", [("export", "run", "-"), ("diff", "run", "other", "--only", "type")])
+def test_lines_of_json_are_escaped_on_a_terminal_only(tmp_path: Path, kind: str, words: tuple[str, ...]) -> None:
+    """A terminal obeys none of the server's words; elsewhere the lines come as they stand in the run."""
+    write_complete_run(tmp_path / "run", 10, 5, kind=kind)
+    write_complete_run(tmp_path / "other", 10, 5)
+    name, *rest = (str(tmp_path / word) if word in ("run", "other") else word for word in words)
+    shown = on_a_terminal(name, *rest).replace("\r\n", "\n")
+    assert all(c.isprintable() or c == "\n" for c in shown)
+    piped = command_process(name, *rest, status=0).stdout
+    assert [json.loads(line) for line in shown.splitlines()] == [json.loads(line) for line in piped.splitlines()]
+    assert len(piped.splitlines()) == 10
+    assert (kind in piped) is (kind is not TITLE)  # JSON itself escapes what is below a space
+
+
+def test_a_summary_of_a_diff_is_escaped_on_a_terminal(tmp_path: Path) -> None:
+    """The types in it are the server's words, too."""
+    write_complete_run(tmp_path / "run", 10, 5, kind="inv\x9b31moice")
+    write_complete_run(tmp_path / "other", 10, 5)
+    shown = on_a_terminal("diff", str(tmp_path / "run"), str(tmp_path / "other"), "--json").replace("\r\n", "\n")
+    assert all(c.isprintable() or c == "\n" for c in shown)
+    assert json.loads(shown)["types"][0]["before"] == "inv\x9b31moice"
+
+
+def test_the_target_of_an_export_is_named_in_printable_characters(tmp_path: Path) -> None:
+    """Whoever has made its name may not be whoever reads it."""
+    write_complete_run(tmp_path / "run", 10, 5)
+    done = command("export", "run", "o\x1b]0;owned\x07.csv", folder=tmp_path, status=0)
+    assert "exported    10 of 10 files to o" in done.stderr
+    assert all(c.isprintable() or c == "\n" for c in done.stderr)
 
 
 def test_printable_texts_stay_as_they_are() -> None:

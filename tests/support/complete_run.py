@@ -14,6 +14,7 @@ import anyio
 from classify_batch.lifecycle import Ended, Fact, Finished, Submitted, Submitting, Tally
 from classify_batch.model import AttemptKey, Part, Segment
 from classify_batch.rundir.journal.entry import encode_about_run, encode_facts
+from classify_batch.rundir.outcome_lines import encode_line
 from classify_batch.rundir.plan import PlanSummary, plan_line
 from classify_batch.rundir.run_json import create_run_file, read_run_file
 from classify_batch.rundir.shards import ShardSlice, cut_plan_into_shards
@@ -83,12 +84,13 @@ def write_outcomes(
     """The journal and the outcomes of a run with a plan of these chunks."""
     (run / "failures.jsonl").touch()
     run_sha256 = hashlib.sha256((run / "run.json").read_bytes()).hexdigest()
+    written_kind = encode_line(kind).decode().strip()
     with (run / "journal.jsonl").open("wb") as journal, (run / "results.jsonl").open("wb") as results:
         journal.write(encode_about_run(1, 1.0, 0, Kind.OPENED, {"run_sha256": run_sha256}))
         seq = 1
         for number, file_ids in enumerate(chunks, first_chunk):
             start = results.tell()
-            lines = "".join(RESULT % (file_id, json.dumps(kind), confidence, number) for file_id in file_ids).encode()
+            lines = "".join(RESULT % (file_id, written_kind, confidence, number) for file_id in file_ids).encode()
             results.write(lines)
             for fact in facts_of(number, Segment(start, results.tell(), crc32(lines)), len(file_ids), kind):
                 seq += 1

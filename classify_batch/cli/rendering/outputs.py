@@ -80,7 +80,20 @@ def color_line(line: str, stream: TextIO | None) -> str:
 def to_json_line(value: object) -> str:
     """A value as a line of JSON that any terminal can show: what can't be printed becomes its JSON escape, such as half
     a surrogate pair, or what would control the terminal."""
-    line = json.dumps(value, ensure_ascii=False)
+    return _escape_unprintable(json.dumps(value, ensure_ascii=False))
+
+
+def echo_json_lines(lines: bytes) -> None:
+    """Prints lines of JSON on stdout, as they stand; on a terminal what can't be printed becomes its JSON escape."""
+    import click
+
+    if sys.stdout.isatty():
+        lines = "\n".join(map(_escape_unprintable, lines.decode(errors="replace").split("\n"))).encode()
+    click.echo(lines, nl=False)
+
+
+def _escape_unprintable(line: str) -> str:
+    """Of a line of JSON: what can't be printed stands inside of strings only."""
     return line if line.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
