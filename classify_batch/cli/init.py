@@ -77,7 +77,7 @@ def refuse_bad_target(path: Path) -> None:
             raise UsageError(
                 f"{path} can't be written: its folder is read-only, or not this user's", hint="name another file"
             )
-        beside(path).exists()  # raises where this name, which is longer, can't be
+        beside(path).exists()  # raises where no file can have such a name
     except OSError as error:
         raise UsageError(f"{path} can't be written: {error.strerror or error}", hint="name another file") from None
 

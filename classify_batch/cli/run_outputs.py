@@ -65,7 +65,7 @@ def _refuse_bad_target(path: Path, *, is_replaced: bool) -> None:
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UsageError(f"{path} can't be written", hint="change its permissions, or name another file")
     if is_replaced:
-        beside(path).exists()  # raises where this name, which is longer, can't be
+        beside(path).exists()  # raises where no file can have such a name
 
 
 def _refuse_taken_target(path: Path, run_dir: Path, taken: Iterable[Path]) -> None:

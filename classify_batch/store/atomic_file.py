@@ -47,12 +47,17 @@ again."""
 _NO_DIRECTORY_SYNC = NOT_SUPPORTED | {errno.EBADF, errno.EINVAL}
 """What file systems say whose directories can't be synced: they keep names in their own way, and there is no other."""
 _CLAIMS_MAX = 100
+_NAME_BYTES_MAX = 255
+"""What file systems take."""
 
 
 def beside(path: Path) -> Path:
-    """A name next to `path` that nobody else uses."""
-    number = next(_NUMBERS) % 0x10000
-    return path.with_name(f".{path.name}.{os.getpid()}.{_THIS_PROCESS}{number:04x}.tmp")
+    """A name next to `path` that nobody else uses; no longer than names may be, unless the path's own is."""
+    end = f".{os.getpid()}.{_THIS_PROCESS}{next(_NUMBERS) % 0x10000:04x}.tmp"
+    name, room = os.fsencode(path.name), _NAME_BYTES_MAX - len(end) - 1
+    fits = len(name) <= room or len(name) > _NAME_BYTES_MAX
+    # No half of a character, which some file systems refuse.
+    return path.with_name(f".{path.name if fits else 'long' + name[: room - 4].decode(errors='ignore')}{end}")
 
 
 def is_of_another_process(name: str) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from classify_batch.errors import ExitStatus, InternalError, LockedError, RunDirectoryError, StoreError
-from classify_batch.store.atomic_file import beside, give_new_name
+from classify_batch.store.atomic_file import TEMPORARY, beside, give_new_name, replace_file
 from classify_batch.store.disk import DiskStore, sweep_unless_held
 from classify_batch.store.holder import LOCK, read_holder
 from classify_batch.store.lock import hold
@@ -137,6 +137,25 @@ async def test_the_next_holder_leaves_alone_what_a_live_process_writes(tmp_path:
 async def test_names_beside_are_never_given_twice(tmp_path: Path) -> None:
     """Two files that one process writes at once don't meet."""
     assert len({beside(tmp_path / "x") for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "n" * 231, "ä" * 127 + "n", "文" * 85, "\udcff" * 255])
+async def test_a_name_as_long_as_may_be_can_be_written(tmp_path: Path, name: str) -> None:
+    """The name beside is no longer than that either, is whole in characters, and is known as a temporary file's."""
+    path = tmp_path / name
+    temporary = beside(path)
+    assert len(os.fsencode(temporary.name)) <= 255
+    assert TEMPORARY.fullmatch(temporary.name)
+    temporary.name.encode()
+    await replace_file(path, blocks(b"one", b"two"))
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [(name, b"onetwo")]
+
+
+async def test_a_name_that_is_too_long_is_refused(tmp_path: Path) -> None:
+    """Before anything is written."""
+    with pytest.raises(RunDirectoryError, match="File name too long"):
+        await replace_file(tmp_path / ("n" * 256), blocks(b"one"))
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_nothing_is_swept_that_somebody_holds(tmp_path: Path) -> None:
