@@ -91,7 +91,7 @@ class Canceller:
         return not (self._can_cancel and any(self._jobs_to_cancel()))
 
     def notice_job(self) -> None:
-        """A create has made a job, or one was found."""
+        """A create has made a job, or one was found, or old ones of failed files are in flight again."""
         self._new_jobs.set()
 
     async def cancel_when_requested(self, report_view: ReportView) -> None:

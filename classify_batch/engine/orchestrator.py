@@ -387,12 +387,12 @@ class Orchestrator:
         else:
             tasks.start_soon(poller.poll_until_cancelled, submitted, finished_send)
         tasks.start_soon(reconciler.reconcile_until_cancelled, ambiguous, attempts_send.clone(), submitted_send.clone())
-        accept_s = earlier_accept_s(settings, self._snapshot, self._run)
         resume_open_attempts = partial(
             self._work_queue.resume_open_attempts,
             last_sent_s=self._lock_held_since_s,
-            accept_s=accept_s,
+            accept_s=earlier_accept_s(settings, self._snapshot, self._run),
             on_all_resumed=self._end.set_if_reached,
+            on_rechecks=self._canceller.notice_job,
         )
         tasks.start_soon(resume_open_attempts, submitted_send, ambiguous_send)
         tasks.start_soon(self._work_queue.send_parts_to_submit, attempts_send)

@@ -91,6 +91,7 @@ class WorkQueue:
         last_sent_s: float,
         accept_s: float,
         on_all_resumed: Callable[[], None] = lambda: None,
+        on_rechecks: Callable[[], None] = lambda: None,
     ) -> None:
         """Sends the attempts that an earlier process left open to the poller or to the reconciler. Those of other
         accounts are left alone: only their keys can ask what became of them.
@@ -103,10 +104,11 @@ class WorkQueue:
                 took the run over.
             accept_s: for how long after that one may still be accepted.
             on_all_resumed: is called when all of them have a slot.
+            on_rechecks: is called when old jobs of failed files are in flight again.
         """
         if self._pace is not None:
             self._pace.mark_started()
-        async with submitted, ambiguous, aclosing(self._take_over_open_attempts()) as attempts:
+        async with submitted, ambiguous, aclosing(self._take_over_open_attempts(on_rechecks)) as attempts:
             async for key, open_attempt in attempts:
                 await self._slots.acquire()
                 attempt = await self._resume_attempt(key, open_attempt)
@@ -120,7 +122,9 @@ class WorkQueue:
         self._all_resumed.set()
         on_all_resumed()
 
-    async def _take_over_open_attempts(self) -> AsyncGenerator[tuple[AttemptKey, OpenAttempt], None]:
+    async def _take_over_open_attempts(
+        self, on_rechecks: Callable[[], None]
+    ) -> AsyncGenerator[tuple[AttemptKey, OpenAttempt], None]:
         """The attempts that an earlier process left open, accepted ones first; then those of failed files that are
         retried, a batch at a time. Those that only named what could not be brought end here."""
         # A copy: while this one waits for slots, attempts end and others begin.
@@ -137,7 +141,9 @@ class WorkQueue:
             await self._store.remove(retry_name(generation))  # a killed process may have left it
         async with aclosing(pending_retry_batches(self._store, self._snapshot, rechecks_only=True)) as batches:
             async for batch in batches:
-                for key in await self._begin_retrying(batch):
+                keys = await self._begin_retrying(batch)
+                on_rechecks()
+                for key in keys:
                     if self._snapshot.is_own(open_attempt := self._snapshot.open_attempts[key]):
                         yield key, open_attempt
 

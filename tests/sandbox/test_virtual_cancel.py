@@ -54,7 +54,9 @@ def tuned(lab: Lab) -> list[dict[str, Any]]:
     return [line for line in lab.lines(Log.JOURNAL) if line["kind"] == "tuned"]
 
 
-async def run_and_do(lab: Lab, after_s: float, act: Callable[[], Awaitable[object]]) -> Ending:
+async def run_and_do(
+    lab: Lab, after_s: float, act: Callable[[], Awaitable[object]], *, retry_failed: bool = False
+) -> Ending:
     """A run to its end, and what somebody does after so long."""
     endings: list[Ending] = []
     async with anyio.create_task_group() as tasks:
@@ -64,7 +66,7 @@ async def run_and_do(lab: Lab, after_s: float, act: Callable[[], Awaitable[objec
             await act()
 
         tasks.start_soon(later)
-        endings.append(await lab.run())
+        endings.append(await lab.run(retry_failed=retry_failed))
         tasks.cancel_scope.cancel()
     return endings[0]
 
@@ -191,6 +193,25 @@ async def test_submit_only_leaves_its_jobs_to_who_carries_the_cancel_out() -> No
         assert is_cancelled(await lab.run(cancel=True))
         assert len(jobs_with(lab, JobStatus.CANCELLED)) == made == lab.accepted()
         await goes_on_well(lab)
+
+
+@pytest.mark.usefixtures("small_batches")
+async def test_old_jobs_of_failed_files_are_cancelled_as_they_are_taken_up_again() -> None:
+    """There are more of them than may be in flight, so most are taken up when the run is cancelled already: all are
+    cancelled, and that costs none of their files its only attempt."""
+    limits = ONCE | {"jobs_in_flight": 4, "job_timeout_s": 30.0}
+    with laboratory(20, version="v2", limits=limits, job_duration_s=LONG_S, **STEADY) as lab:
+        assert (await lab.run()).state == "complete"
+        assert set(lab.codes().values()) == {"overdue"}
+        began_s = anyio.current_time()
+        ending = await run_and_do(lab, 1.0, lambda: ask_to_cancel(lab), retry_failed=True)
+        assert is_cancelled(ending)
+        assert anyio.current_time() - began_s < 120.0  # not limits.drain_s, which is 300
+        assert (len(cancelled_ids(lab)), jobs_with(lab, JobStatus.PENDING)) == (20, [])
+        assert (lab.accepted(), manifest(lab)["cancel"]) == (20, "done")
+        change_options(lab, job_duration_s=1.0)
+        await goes_on_well(lab)
+        assert lab.accepted() == 40
 
 
 # --- A run that nobody runs -------------------------------------------------------------------------------------------

@@ -266,6 +266,7 @@ class RunSnapshot(SnapshotState):
             key = AttemptKey(item["chunk"], item["attempt"])
             self._reopen_chunk(key.chunk, item.get("attempts", key.attempt)).open_count += 1
             attempt = self.open_attempts[key] = OpenAttempt.of_recheck(key, read_part(key.chunk, item), item, at_s)
+            attempt.cancelled = self.cancel is CancelState.ASKED
             self.open_of_other_accounts += not self.is_own(attempt)
             if attempt.job_id is not None:
                 self.jobs_in_flight += self.is_own(attempt)
