@@ -16,6 +16,7 @@ from classify_batch.errors import ExitStatus, InterruptedEarlyError, LockedError
 from classify_batch.operations.complete_run import claims_complete
 from classify_batch.operations.function_observer import all_observers
 from classify_batch.operations.new_loop import refuse_no_asyncio, run_in_new_loop
+from classify_batch.operations.open_run import refuse_no_run
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.operations.result import RunResult
 from classify_batch.operations.run import carry_out_request, interruptible, refuse_no_settings
@@ -69,7 +70,8 @@ def cancel(
     Raises:
         UsageError: there is no run, the settings don't fit, or it was called inside a running event loop (use `await
             acancel(…)` there).
-        WorldError: the process that runs the run doesn't answer, or another one took the run up again.
+        WorldError: the process that runs the run doesn't answer, or is just planning it, or another one took the run
+            up again.
     """
     return run_in_new_loop(
         "cancel",
@@ -193,8 +195,7 @@ async def _cancel_one(
     observers: Sequence[Observer],
 ) -> RunResult:
     store = place.open()
-    if await store.size(RUN_JSON) is None:
-        raise no_run_error(store.where)
+    await refuse_no_run(store)
     while True:
         holder = await store.holder()
         if holder is None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from classify_batch.errors import WorldError
 from classify_batch.operations.shards.whole import ShardedRun, read_whole
 from classify_batch.operations.status import no_run_error
 from classify_batch.ports import RunStore
@@ -14,6 +15,7 @@ from classify_batch.rundir.journal.replay import RunSnapshot
 from classify_batch.rundir.opened_run import RunOnDisk, read_run
 from classify_batch.rundir.run_json import RunFile, read_run_file
 from classify_batch.store import Location, open_store, place_of
+from classify_batch.vocabulary import RUN_JSON
 
 
 async def read_run_settings(run_dir: Location) -> StoredSettings:
@@ -23,6 +25,23 @@ async def read_run_settings(run_dir: Location) -> StoredSettings:
     if found is None:
         raise no_run_error(store.where)
     return found[0].settings
+
+
+async def refuse_no_run(store: RunStore) -> None:
+    """For whoever speaks to the process that runs a run.
+
+    Raises:
+        RunDirectoryError: there is no run.
+        WorldError: a process is just planning one, and hears nothing yet.
+    """
+    if await store.size(RUN_JSON) is not None:
+        return
+    if (holder := await store.holder()) is not None:
+        raise WorldError(
+            f"{holder} is just planning the run in {store.where}, and hears nothing before it has planned it",
+            hint="stop that process, which has sent nothing yet; or give the same command later",
+        )
+    raise no_run_error(store.where)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import anyio
 
 from classify_batch.errors import RunDirectoryError, WorldError
+from classify_batch.operations.open_run import refuse_no_run
 from classify_batch.operations.shards.whole import ShardedRun, read_whole
-from classify_batch.operations.status import no_run_error
 from classify_batch.ports import RunPlace, RunStore
 from classify_batch.run_records import Holder
 from classify_batch.rundir.requests import encode_request, is_open, take_back
 from classify_batch.settings.limit_changes import Tuning
 from classify_batch.store import Location, place_of
-from classify_batch.vocabulary import RUN_JSON, TUNE_JSON
+from classify_batch.vocabulary import TUNE_JSON
 
 TIMEOUT_S = 10.0
 _POLL_EVERY_S = 0.05
@@ -26,7 +26,8 @@ async def tune(run_dir: Location, tuning: Tuning, *, trust_run_dir: bool = False
     Raises:
         RunDirectoryError: there is no run, or no process runs it; or it has shards, and other users could misuse their
             place (`trust_run_dir`: as in `run`).
-        WorldError: another `tune` is waiting, or the process ends or doesn't answer in time.
+        WorldError: another `tune` is waiting, or the process is just planning the run, ends, or doesn't answer in
+            time.
         StoreError: the directory can't be written.
     """
     place = place_of(run_dir, trusted=trust_run_dir)
@@ -69,8 +70,7 @@ def nobody_at_work(where: str) -> RunDirectoryError:
 
 async def _tune_process(place: RunPlace, tuning: Tuning, ends_s: float, timeout_s: float) -> None:
     store = place.open()
-    if await store.size(RUN_JSON) is None:
-        raise no_run_error(store.where)
+    await refuse_no_run(store)
     holder = await store.holder()
     if holder is None:
         raise nobody_at_work(store.where)

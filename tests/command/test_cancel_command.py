@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import anyio
 import pytest
 
 from classify_batch import ExitStatus, UsageError, cancel
+from classify_batch.store.holder import read_holder
 from tests.support.command_line import (
     asked,
     command,
@@ -157,6 +159,30 @@ def test_cancel_refuses_a_directory_without_a_run(tmp_path: Path) -> None:
     done = command("cancel", tmp_path)
     assert (done.returncode, "holds no run" in done.stderr) == (2, True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("cancel",), ("tune", "--pause")], ids=["cancel", "tune"])
+@pytest.mark.parametrize("shards", [(), ("--shards", "2")], ids=["whole", "shards"])
+def test_a_process_that_is_just_planning_is_named(
+    tmp_path: Path, words: tuple[str, ...], shards: tuple[str, ...]
+) -> None:
+    """75: there is a run in a moment, and jobs; "no run" would be the end of it for whoever asked."""
+    (tmp_path / "config.toml").write_text(small_jobs_config("sandbox"))
+    run_dir, slow = tmp_path / "run", tmp_path / "ids"
+    os.mkfifo(slow)
+    start = ["run", str(tmp_path / "config.toml"), "--input", str(slow), "--run-dir", str(run_dir), *shards]
+    with CommandProcess([*COMMAND, *start], stderr=subprocess.PIPE, text=True, env=environment()) as process:
+        with slow.open("w") as ids:
+            ids.write("file-1\n")
+            ids.flush()
+            until(lambda: run_dir.exists() and read_holder(run_dir) is not None, process)
+            done = command(*words, run_dir)
+        process.communicate(timeout=WAIT_S)
+    assert done.returncode == 75, done.stderr
+    assert f"process {process.pid} on" in done.stderr
+    assert "is just planning the run" in done.stderr
+    assert "hint: stop that process" in done.stderr
+    assert (process.returncode, read_holder(run_dir)) == (0, None)
 
 
 def test_a_process_that_does_not_answer_is_named(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
