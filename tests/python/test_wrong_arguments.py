@@ -219,6 +219,16 @@ def test_other_arguments_are_refused_alike(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("partition", "words"), [(5, "is no list"), ([5], "is no string"), (b"a=b", "is no list")])
+def test_a_partition_is_text(tmp_path: Path, partition: Any, words: str) -> None:
+    """Nothing is written; the hint says how a partition is given."""
+    run(sandbox_settings(), IDS, tmp_path / "run")
+    with pytest.raises(UsageError, match=f"partition=.* {words}") as caught:
+        classify_batch.export(tmp_path / "run", tmp_path / "table", partition=partition)
+    assert caught.value.hint
+    assert not (tmp_path / "table").exists()
+
+
 def test_numbers_of_tables_and_followers_are_numbers(tmp_path: Path) -> None:
     """They are refused when they are given, and not at the first pause."""
     run(sandbox_settings(), IDS, tmp_path / "run")

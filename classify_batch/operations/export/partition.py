@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-from classify_batch.arguments import path_text
+from classify_batch.arguments import path_text, refuse_no_iterable, refuse_no_text
 from classify_batch.errors import UsageError
 from classify_batch.object_store.url import is_object_url, parse_object_url, refuse_other_url
 from classify_batch.operations.export.selection import Only
@@ -39,7 +39,10 @@ class Partition(NamedTuple):
 def parse_partitions(texts: Sequence[str]) -> list[Partition]:
     """The levels of a partition, from the outermost on. Raises UsageError."""
     partitions: list[Partition] = []
-    for text in [texts] if isinstance(texts, str) else texts:
+    levels = [texts] if isinstance(texts, str) else texts
+    refuse_no_iterable("partition", levels, _HINT)
+    for text in levels:
+        refuse_no_text("partition", text)
         key, _, value = text.partition("=")
         if not _KEY.fullmatch(key) or not _VALUE.fullmatch(value):
             raise UsageError(f"{text!r} can't be a partition", hint=_HINT)
