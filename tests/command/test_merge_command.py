@@ -211,7 +211,9 @@ def test_one_run_alone_and_a_folder_without_runs_are_refused(place: Place) -> No
     """One directory that is named twice is one run."""
     assert "only one run" in place.refused("merge", "apac", "apac/", "--output", "all")
     (place.folder / "empty").mkdir()
-    assert "neither a run directory nor a folder" in place.refused("merge", "apac", "empty", "--output", "all")
+    said = place.refused("merge", "apac", "empty", "--output", "all")
+    assert "neither a run directory nor a folder" in said
+    assert "--reuse" not in said
 
 
 @pytest.mark.parametrize("file", ["results.jsonl", "failures.jsonl"])

@@ -106,5 +106,5 @@ def holds_run(place: RunPlace) -> bool:
 def no_runs_error(place: RunPlace) -> UsageError:
     return UsageError(
         f"{place.where} is neither a run directory nor a folder of run directories",
-        hint="name a run, or a folder that holds some, to --reuse",
+        hint="name a run directory, or a folder that holds some",
     )
