@@ -203,12 +203,15 @@ def answers_of(items: Sequence[AnyItem]) -> list[Answer]:
 _QUICK_RESULTS = QuickReader(QuickPage[QuickItem], RESULTS)
 
 
-def names_only_other_jobs(items: Sequence[AnyItem], job_id: str) -> bool:
-    """Whether the items are results of other jobs than the one that was asked about, by their own words."""
-    if not items or items[0].classify_job_id == job_id:  # nearly always
-        return False
+def names_own_job(items: Sequence[AnyItem], job_id: str) -> bool | None:
+    """Whether results name the job that was asked about. False: only another one; None: none, or one for each file,
+    which are no jobs of many files."""
+    if items and items[0].classify_job_id == job_id:  # nearly always
+        return True
     named = {each for item in items if (each := text_or_none(item.classify_job_id))}
-    return bool(named) and not any(same_id(each.strip(), job_id) for each in named)
+    if any(same_id(each.strip(), job_id) for each in named):
+        return True
+    return False if len(named) == 1 else None
 
 
 def read_result_page(data: bytes) -> ResultsPage[AnyItem]:

@@ -415,21 +415,22 @@ def test_blanks_name_no_file(shown: str, named: str | None, result: dict[str, st
 
 
 @pytest.mark.parametrize(
-    ("shown", "of_others"),
+    ("shown", "names_own"),
     [
-        ([JOB_ID], False),
-        ([JOB_ID.upper()], False),
-        ([OTHER_JOB_ID, JOB_ID], False),
-        ([None, 7, ""], False),
-        ([], False),
-        ([OTHER_JOB_ID], True),
-        ([None, OTHER_JOB_ID], True),
+        ([JOB_ID], True),
+        ([JOB_ID.upper()], True),
+        ([OTHER_JOB_ID, JOB_ID], True),
+        ([None, 7, ""], None),
+        ([], None),
+        ([OTHER_JOB_ID], False),
+        ([None, OTHER_JOB_ID], False),
+        ([OTHER_JOB_ID, "one more"], None),
     ],
 )
 @pytest.mark.parametrize("read", [v1.read_result_page, v1.RESULTS.read])
 def test_results_that_name_only_other_jobs_are_not_this_jobs(
-    read: Callable[[bytes], Any], shown: list[object], of_others: bool
+    read: Callable[[bytes], Any], shown: list[object], names_own: bool | None
 ) -> None:
     """They say nothing of its files: taken for its results, they would show a lost job as somebody else's."""
     items = [{"classify_job_id": each, "file_id": "f-1", "result": None} for each in shown]
-    assert v1.names_only_other_jobs(read(encode({"items": items})).items, JOB_ID) is of_others
+    assert v1.names_own_job(read(encode({"items": items})).items, JOB_ID) is names_own

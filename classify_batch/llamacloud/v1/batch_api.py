@@ -27,6 +27,7 @@ class ApiV1(BatchApi):
         """`second`: what jobs for second answers are created with."""
         super().__init__(client, v1.JOBS)
         self._specs = JobSpecs(spec, second)
+        self._names_jobs_by_id: bool | None = None
 
     @property
     def idempotent(self) -> bool:
@@ -61,10 +62,11 @@ class ApiV1(BatchApi):
         """The answers of all pages, as far as they can be had; the pages end early when all that was asked for came.
 
         Something between here and the API may answer with the results of another job. The job's own are withheld then,
-        and may come by asking again.
+        and may come by asking again. An API whose results name no job by its ID shows so by answering all that was
+        asked for.
         """
         page = await self._read_results_page(job.job_id, None)
-        strange = v1.names_only_other_jobs(page.items, job.job_id)
+        strange = self._is_of_another_job(page, job.job_id)
         if not strange and not page.next_page_token and len(page.items) >= (page.total_size or 0):  # nearly always
             return Answers(tuple(v1.answers_of(page.items)))
         missing = set(asked)
@@ -77,7 +79,7 @@ class ApiV1(BatchApi):
         async def read_page(token: str) -> ResultsPage[v1.AnyItem]:
             nonlocal strange
             page = await retry_transient(partial(self._read_results_page, job.job_id, token), calls_max=PAGE_CALLS_MAX)
-            strange = strange or v1.names_only_other_jobs(page.items, job.job_id)
+            strange = self._is_of_another_job(page, job.job_id) or strange
             return page
 
         found = await read_all_pages(page, read_page, lambda item: item.identity, is_enough)
@@ -85,7 +87,15 @@ class ApiV1(BatchApi):
         if strange and not (asked and not missing):
             words = "the API answers with the results of another job"
             return Answers(answers, words, may_come=True, of_another_job=True)
+        if strange and self._names_jobs_by_id is None:
+            self._names_jobs_by_id = False
         return Answers(answers, found.incomplete, may_come=found.short)
+
+    def _is_of_another_job(self, page: ResultsPage[v1.AnyItem], job_id: str) -> bool:
+        names_own = v1.names_own_job(page.items, job_id)
+        if names_own:
+            self._names_jobs_by_id = True
+        return names_own is False and self._names_jobs_by_id is not False
 
     async def _read_results_page(self, job_id: str, token: str | None) -> ResultsPage[v1.AnyItem]:
         params = None if token is None else {"page_token": token}
