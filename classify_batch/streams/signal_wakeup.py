@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _NUMBERS_READ_AT_ONCE = 4096
 
@@ -20,7 +20,8 @@ _NUMBERS_READ_AT_ONCE = 4096
 @contextmanager
 def signals_wake_this_loop() -> Iterator[None]:
     """While it is open, each signal wakes the running event loop of asyncio. In another thread than the main one it
-    does nothing: Python runs handlers in the main thread only."""
+    does nothing: Python runs handlers in the main thread only. Nor does it where a program embeds Python in a thread
+    that `threading` takes for the main one, and Python itself doesn't."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -30,10 +31,19 @@ def signals_wake_this_loop() -> Iterator[None]:
         reader.setblocking(False)
         writer.setblocking(False)
         loop.add_reader(reader, reader.recv, _NUMBERS_READ_AT_ONCE)  # to be woken is all: handlers run by themselves
-        # A full buffer wakes as well.
-        before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        before: int | None = None
+        with suppress(ValueError):  # Python knows better which thread is the main one
+            before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)  # a full buffer wakes as well
         try:
             yield
         finally:
-            signal.set_wakeup_fd(before)
+            if before is not None:
+                _set_wakeup_again(before)
             loop.remove_reader(reader)
+
+
+def _set_wakeup_again(descriptor: int) -> None:
+    """What the calling program had set; nothing, where it has closed that."""
+    signal.set_wakeup_fd(-1)
+    with suppress(OSError, ValueError):
+        signal.set_wakeup_fd(descriptor)
