@@ -63,7 +63,7 @@ def choose_proxy(host: str, port: int, environ: Mapping[str, str]) -> Proxy | No
     variable = next((name for name in _VARIABLES if environ.get(name, "").strip()), None)
     if variable is None:
         return None
-    if (fault := _find_no_proxy_error(no_proxy)) is not None:
+    if (fault := _find_no_proxy_error(host, port, no_proxy)) is not None:
         raise SettingsError(
             f"{excluding} in the environment {fault}",
             hint=f"set {excluding} to hosts with commas between them, without quotes",
@@ -71,8 +71,12 @@ def choose_proxy(host: str, port: int, environ: Mapping[str, str]) -> Proxy | No
     return read_proxy(environ[variable].strip(), variable)
 
 
-def _find_no_proxy_error(no_proxy: str) -> str | None:
-    """What in NO_PROXY keeps it from naming the hosts that were meant: the proxy would be asked against all wishes."""
+def _find_no_proxy_error(host: str, port: int, no_proxy: str) -> str | None:
+    """What in NO_PROXY keeps it from naming an address that was meant: the proxy would be asked against all wishes.
+    What is wrong about other hosts does no harm here, and may serve other programs."""
+    meant = _QUOTE.sub("", _OTHER_SEPARATOR.sub(",", no_proxy))
+    if not _is_quoted(no_proxy.strip()) and not needs_no_proxy(host, port, meant):
+        return None
     if _QUOTE.search(no_proxy) is not None:  # as env files of containers keep them
         return "has quotes around its hosts: they must not be a part of it"
     if (found := _OTHER_SEPARATOR.search(no_proxy)) is not None:

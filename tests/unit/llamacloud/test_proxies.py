@@ -212,7 +212,7 @@ def test_quotes_around_no_proxy_are_an_error_where_there_is_a_proxy(name: str, n
         (f"{HOST}; localhost", ";"),
         (f"{HOST};", ";"),
         (f"localhost|{HOST}", "|"),
-        ("<local>,a.test", "<"),
+        (f"<local>,{HOST};", "<"),
         (f"localhost，{HOST}", "，"),
         (f"a.test,b.test;{HOST}", ";"),
     ],
@@ -225,6 +225,15 @@ def test_another_separator_in_no_proxy_is_an_error_where_there_is_a_proxy(name: 
     assert f"set {name} to hosts with commas between them" in caught.value.hint
     assert choose_proxy(HOST, 443, {name: no_proxy}) is None
     assert choose_proxy(HOST, 443, {"HTTPS_PROXY": "http://proxy:1", name: f"{no_proxy},{HOST}"}) is None
+
+
+@pytest.mark.parametrize(
+    "no_proxy",
+    ["localhost;127.0.0.1", "<local>", "localhost|10.0.0.0/8", "localhost;<local>;*.corp.test", 'a.test,"b",c.test'],
+)
+def test_what_is_wrong_about_other_hosts_in_no_proxy_stops_nobody(no_proxy: str) -> None:
+    """The proxy is asked, as was wished. Where it serves other programs, too, it can't be changed for this one."""
+    assert address_of({"HTTPS_PROXY": "http://proxy:1", "NO_PROXY": no_proxy}) == "proxy:1"
 
 
 def test_a_blank_no_proxy_counts_as_unset() -> None:
