@@ -183,15 +183,18 @@ class FileClient:
 
 def names_another_content(shown: str | None, external_id: str) -> bool:
     """Whether an upload is shown with the external ID of another content. One in a form of the server's own says
-    nothing.
+    nothing, nor does one that it has cut, or added something to.
 
     >>> names_another_content("sha256-AB", "sha256-ab"), names_another_content("inbox/a.pdf", "sha256-ab")
+    (False, False)
+    >>> names_another_content("sha256-abcd", "sha256-abcdef"), names_another_content("sha256-abcd.pdf", "sha256-abcd")
     (False, False)
     >>> names_another_content("sha256-cd", "sha256-ab")
     True
     """
     plain = (shown or "").strip().lower()
-    return plain.startswith(_CONTENT_PREFIX) and plain != external_id
+    is_ours = plain.startswith(external_id) or external_id.startswith(plain)
+    return plain.startswith(_CONTENT_PREFIX) and not is_ours
 
 
 class LookupRefusedError(Exception):

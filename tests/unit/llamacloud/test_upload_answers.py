@@ -15,6 +15,8 @@ from classify_batch.llamacloud.file_client import names_another_content
         ("sha256-ab", False),
         (" SHA256-AB\n", False),
         ("inbox/a.pdf", False),
+        ("sha256-a", False),
+        ("sha256-ab:project-1", False),
         ("sha256-cd", True),
     ],
 )
