@@ -21,11 +21,13 @@ _NUMBERS_READ_AT_ONCE = 4096
 def signals_wake_this_loop() -> Iterator[None]:
     """While it is open, each signal wakes the running event loop of asyncio. In another thread than the main one it
     does nothing: Python runs handlers in the main thread only. Nor does it where a program embeds Python in a thread
-    that `threading` takes for the main one, and Python itself doesn't."""
-    if threading.current_thread() is not threading.main_thread():
+    that `threading` takes for the main one, and Python itself doesn't; nor for a loop that isn't asyncio's own: uvloop
+    has itself woken by all signals, and would hear of none if they were written elsewhere."""
+    loop = asyncio.get_running_loop()
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if not is_main_thread or not isinstance(loop, asyncio.BaseEventLoop):
         yield
         return
-    loop = asyncio.get_running_loop()
     reader, writer = socket.socketpair()
     with reader, writer:
         reader.setblocking(False)

@@ -47,6 +47,24 @@ async def give() -> str:
 print(run_in_new_loop("run", give), signal.set_wakeup_fd(-1))
 """
 
+UNDER_UVLOOP = """
+import asyncio, os, signal, threading
+import uvloop
+from classify_batch.operations.new_loop import run_in_new_loop
+
+async def wait_for_both() -> str:
+    loop, heard, handled = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGUSR1, heard.set)
+    signal.signal(signal.SIGUSR2, lambda *_: loop.call_soon_threadsafe(handled.set))
+    for number, event in ((signal.SIGUSR1, heard), (signal.SIGUSR2, handled)):
+        threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+        await asyncio.wait_for(event.wait(), 30)
+    return type(loop).__module__
+
+asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+print(run_in_new_loop("run", wait_for_both))
+"""
+
 
 def say(*arguments: str) -> str:
     return subprocess.run([sys.executable, *arguments], check=True, capture_output=True, text=True).stdout.strip()
@@ -60,3 +78,8 @@ def test_a_program_that_embeds_python_can_run_in_a_thread_of_its_own() -> None:
 def test_a_program_may_have_closed_what_signals_were_written_to() -> None:
     """What it had set can't be set again. The result was lost for that: OSError."""
     assert say("-c", CLOSED) == "done -1"
+
+
+def test_signals_wake_a_loop_of_uvloop() -> None:
+    """It has its own way, which ours took away: no signal was heard of until something else happened."""
+    assert say("-c", UNDER_UVLOOP) == "uvloop"
