@@ -53,8 +53,8 @@ async def finish_request(store: RunStore, name: str) -> None:
 async def forget_requests(store: RunStore) -> None:
     """Removes all: they were meant for an earlier process. Whoever asked sees that nobody answered."""
     for name, claimed in REQUESTS.items():
-        await store.remove(name)
-        await store.remove(claimed)
+        for each in (name, claimed, _withdrawn(name)):  # a killed command leaves the last one
+            await store.remove(each)
 
 
 async def is_open(store: RunStore, name: str, data: bytes) -> bool:
@@ -66,7 +66,7 @@ async def take_back(store: RunStore, name: str, data: bytes) -> bool:
     """Takes the request with these bytes back; one that another command has put there since stays. Returns whether
     nothing of it was, or will be, carried out. Where it was claimed, waits until it is carried out."""
     if await _holds(store, name, data):
-        withdrawn = f"{name}.withdrawn"
+        withdrawn = _withdrawn(name)
         try:
             await store.rename(name, withdrawn)
         except FileNotFoundError:
@@ -78,6 +78,10 @@ async def take_back(store: RunStore, name: str, data: bytes) -> bool:
         while await is_open(store, name, data):  # noqa: ASYNC110 - another process sets no event
             await anyio.sleep(_POLL_EVERY_S)
     return False
+
+
+def _withdrawn(name: str) -> str:
+    return f"{name}.withdrawn"
 
 
 async def _holds(store: RunStore, name: str, data: bytes) -> bool:

@@ -111,12 +111,13 @@ def test_a_folder_of_certificates_whose_name_is_too_long_is_refused_with_2(folde
     assert "SSL_CERT_DIR" in done.stderr
 
 
-def test_metrics_that_can_not_be_written_end_no_run(folder: Path) -> None:
-    """Also where the name beside is too long: a warning, once."""
-    metrics = MetricsFile(folder / ("x" * 254), folder)
+def test_metrics_that_can_not_be_written_end_no_run(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where no file can have such a name, for one: a warning, once."""
+    metrics = MetricsFile(folder / ("x" * 256), folder)
     for _ in range(2):
         metrics.end_with_error(ClassifyBatchError("gone"))
-    assert list(folder.glob("x*")) == []
+    assert caplog.text.count("File name too long") == 1
+    assert list(folder.glob("*x*")) == []
 
 
 @pytest.mark.parametrize(
