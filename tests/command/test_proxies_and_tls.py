@@ -378,8 +378,9 @@ def pipe_at(path: Path, data: bytes) -> Iterator[None]:
     try:
         yield
     finally:
-        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-        giver.join()
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        giver.join()  # it may come to open its end only now: it would wait for ever for a reader that is gone
+        os.close(reader)
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "SSLKEYLOGFILE"])
