@@ -13,6 +13,8 @@ from classify_batch.cli import signals
 from classify_batch.cli.rendering import outputs
 from classify_batch.cli.subcommands import CommandGroup, HelpContext
 from classify_batch.errors import EXIT_STATUS_MEANINGS, ClassifyBatchError, ExitStatus, UsageError
+
+# Not where an error is met: with too many open files nothing more can be imported.
 from classify_batch.store.os_errors import NO_ROOM, TOO_MANY_OPEN, hint_for
 
 COMMANDS = (
