@@ -66,8 +66,10 @@ class ApiV1(BatchApi):
         asked for.
         """
         page = await self._read_results_page(job.job_id, None)
-        strange = self._is_of_another_job(page, job.job_id)
-        if not strange and not page.next_page_token and len(page.items) >= (page.total_size or 0):  # nearly always
+        of_another_job = self._is_of_another_job(page, job.job_id)
+        if (
+            not of_another_job and not page.next_page_token and len(page.items) >= (page.total_size or 0)
+        ):  # nearly always
             return Answers(tuple(v1.answers_of(page.items)))
         missing = set(asked)
 
@@ -77,17 +79,17 @@ class ApiV1(BatchApi):
             return bool(asked) and not missing  # with nothing asked for, every page is read
 
         async def read_page(token: str) -> ResultsPage[v1.AnyItem]:
-            nonlocal strange
+            nonlocal of_another_job
             page = await retry_transient(partial(self._read_results_page, job.job_id, token), calls_max=PAGE_CALLS_MAX)
-            strange = self._is_of_another_job(page, job.job_id) or strange
+            of_another_job = self._is_of_another_job(page, job.job_id) or of_another_job
             return page
 
         found = await read_all_pages(page, read_page, lambda item: item.identity, is_enough)
         answers = tuple(item.answer() for item in found.items)
-        if strange and not (asked and not missing):
+        if of_another_job and not (asked and not missing):
             words = "the API answers with the results of another job"
             return Answers(answers, words, may_come=True, of_another_job=True)
-        if strange and self._names_jobs_by_id is None:
+        if of_another_job and self._names_jobs_by_id is None:
             self._names_jobs_by_id = False
         return Answers(answers, found.incomplete, may_come=found.short)
 
