@@ -59,7 +59,8 @@ def test_check_says_what_a_run_needs(folder: Path) -> None:
 
 @pytest.mark.parametrize(("version", "files_per_job"), [("v1", 1), ("v1", 2), ("v2", 1)])
 def test_the_estimate_covers_the_journal_of_a_run(folder: Path, version: str, files_per_job: int) -> None:
-    """Where a job has one file and at a usual pace, too: then each create has lines of its own in the journal."""
+    """Where a job has one file, too: then each create has lines of its own in the journal. What shares a line depends
+    on the machine's pace, so the estimate counts none that do."""
     files = 200
     options = f'[limits]\nrequests_per_s = 60\n[plan]\nfiles_per_job = {files_per_job}\n[api]\nversion = "{version}"'
     (folder / "c.toml").write_text(CONFIG.replace("[api]", options))
@@ -68,7 +69,7 @@ def test_the_estimate_covers_the_journal_of_a_run(folder: Path, version: str, fi
     estimated = checked["disk"]["bytes"] - files * (12 + 3 + 1000) - files // files_per_job * 32
     command("run", "c.toml", "--input", "ids", "--run-dir", "run", folder=folder, status=0)
     journal = (folder / "run" / "journal.jsonl").stat().st_size
-    assert 0.5 * estimated < journal < 1.1 * estimated
+    assert 0.4 * estimated < journal < estimated
 
 
 def test_little_space_is_a_warning_of_check(folder: Path, small_disk: Path) -> None:
