@@ -227,7 +227,7 @@ async def _take_over(
     if settings is None:
         found = await read_run_file(place.open())
         if found is None:
-            raise no_run_error(place.where)
+            raise no_run_error(place.where, place.reader().holder())
         settings = Settings.from_stored(found[0].settings)
     request = RunRequest(settings, None, place, cancel=True, on_progress=on_progress, observers=observers)
     asked = set[str]()

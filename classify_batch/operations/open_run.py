@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from classify_batch.errors import WorldError
 from classify_batch.operations.shards.whole import ShardedRun, read_whole
 from classify_batch.operations.status import no_run_error
 from classify_batch.ports import RunStore
@@ -23,7 +22,7 @@ async def read_run_settings(run_dir: Location) -> StoredSettings:
     store = open_store(run_dir)
     found = await read_run_file(store, takes_shards=True)
     if found is None:
-        raise no_run_error(store.where)
+        raise no_run_error(store.where, await store.holder())
     return found[0].settings
 
 
@@ -36,12 +35,7 @@ async def refuse_no_run(store: RunStore) -> None:
     """
     if await store.size(RUN_JSON) is not None:
         return
-    if (holder := await store.holder()) is not None:
-        raise WorldError(
-            f"{holder} is just planning the run in {store.where}, and hears nothing before it has planned it",
-            hint="stop that process, which has sent nothing yet; or give the same command later",
-        )
-    raise no_run_error(store.where)
+    raise no_run_error(store.where, await store.holder())
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,5 +104,5 @@ async def open_run(run_dir: Location) -> tuple[RunStore, RunOnDisk]:
     store = open_store(run_dir)
     run = await read_run(store)
     if run is None:
-        raise no_run_error(store.where)
+        raise no_run_error(store.where, await store.holder())
     return store, run

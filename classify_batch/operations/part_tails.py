@@ -98,5 +98,5 @@ def read_run_json(reader: RunReader, *, takes_shards: bool = False) -> RunFile:
     has shards, unless the caller takes them."""
     data = reader.read(RUN_JSON)
     if data is None:
-        raise no_run_error(reader.where)
+        raise no_run_error(reader.where, reader.holder())
     return parse_run_file(data, f"{RUN_JSON} in {reader.where}", takes_shards=takes_shards)

@@ -277,6 +277,7 @@ def verify(run_dir: Location) -> Verification:
 
     Raises:
         UsageError: there is no run, or it was called inside a running event loop.
+        WorldError: a process is just planning the run.
     """
     return run_in_new_loop("verify", partial(averify, run_dir))
 
@@ -307,7 +308,8 @@ def export(
     Raises:
         UsageError: the target has another suffix, or is a run's own file; there is no run, no such `only`, no triage,
             no bucket, or no extra `parquet` or `s3`; or it was called inside a running event loop.
-        WorldError: `retry_failed` reopened the run meanwhile, or the target can't be written.
+        WorldError: a process is just planning the run, or `retry_failed` reopened it meanwhile; or
+            the target can't be written.
         ObjectAccessError: the store of the object wants other credentials.
     """
     return run_in_new_loop("export", partial(aexport, run_dir, target, only=only, partition=partition))
@@ -342,7 +344,8 @@ def diff(
 
     Raises:
         UsageError: one of the directories holds no run; or it was called inside a running event loop.
-        WorldError: `retry_failed` reopened the run meanwhile, or temporary files can't be written.
+        WorldError: a process is just planning the run, or `retry_failed` reopened it meanwhile; or
+            temporary files can't be written.
     """
     return run_in_new_loop(
         "diff", partial(adiff, before, after, min_confidence_change=min_confidence_change, only=only, sink=sink)

@@ -43,6 +43,7 @@ def open_run(run_dir: Location) -> RunHandle:
 
     Raises:
         UsageError: there is no run, or one of a newer version.
+        WorldError: a process is just planning it.
     """
     handle = RunHandle(anchored(run_dir))
     read_parts(handle.place)

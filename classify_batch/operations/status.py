@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from classify_batch.clock import SystemClock, from_iso
-from classify_batch.errors import RunDirectoryError
+from classify_batch.errors import RunDirectoryError, WorldError
 from classify_batch.rundir.failure_messages import READ_BYTES_MAX
 from classify_batch.rundir.journal.starts import PAUSED
 from classify_batch.rundir.journal.totals import Totals, read_totals
@@ -34,12 +34,13 @@ def read_status(run_dir: Location, clock: Clock | None = None) -> Manifest:
 
     Raises:
         RunDirectoryError: there is no run, or one of a newer version.
+        WorldError: a process is just planning it.
         DamagedError: run.json or the journal's end is not as it was written.
     """
     reader = open_reader(run_dir)
     data = reader.read(RUN_JSON)
     if data is None:
-        raise no_run_error(reader.where)
+        raise no_run_error(reader.where, reader.holder())
     run = parse_run_file(data, f"{RUN_JSON} in {reader.where}", takes_shards=True)
     if run.shards is not None:
         return _read_status_of_all(place_of(run_dir), run, reader.holder(), clock)
@@ -137,9 +138,14 @@ def _time_left_s(now: Manifest, clock: Clock) -> float | None:
     return round((now["files"] - done) * took_s / (done - last["done"]), 1)
 
 
-def no_run_error(where: str) -> RunDirectoryError:
-    """The error of a directory without a run."""
-    return RunDirectoryError(f"{where} holds no run", hint="name the directory of a run")
+def no_run_error(where: str, holder: Holder | None) -> RunDirectoryError | WorldError:
+    """The error of a directory without a run. `holder`: the process that has it, which is about to write one."""
+    if holder is None:
+        return RunDirectoryError(f"{where} holds no run", hint="name the directory of a run")
+    return WorldError(
+        f"{holder} is just planning the run in {where}, and nothing can be said of it, or to it, before that is done",
+        hint="give the same command later; that process has sent nothing yet",
+    )
 
 
 def read_journal_totals(reader: RunReader, run: RunFile, manifest: Manifest | None) -> Totals:

@@ -162,7 +162,9 @@ def test_cancel_refuses_a_directory_without_a_run(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [("cancel",), ("tune", "--pause")], ids=["cancel", "tune"])
+@pytest.mark.parametrize(
+    "words", [("cancel",), ("tune", "--pause"), ("status",), ("verify",), ("export",)], ids=" ".join
+)
 @pytest.mark.parametrize("shards", [(), ("--shards", "2")], ids=["whole", "shards"])
 def test_a_process_that_is_just_planning_is_named(
     tmp_path: Path, words: tuple[str, ...], shards: tuple[str, ...]
@@ -177,12 +179,12 @@ def test_a_process_that_is_just_planning_is_named(
             ids.write("file-1\n")
             ids.flush()
             until(lambda: run_dir.exists() and read_holder(run_dir) is not None, process)
-            done = command(*words, run_dir)
+            done = command(*words, run_dir, *([tmp_path / "answers.csv"] if words == ("export",) else []))
         process.communicate(timeout=WAIT_S)
     assert done.returncode == 75, done.stderr
     assert f"process {process.pid} on" in done.stderr
     assert "is just planning the run" in done.stderr
-    assert "hint: stop that process" in done.stderr
+    assert "hint: give the same command later" in done.stderr
     assert (process.returncode, read_holder(run_dir)) == (0, None)
 
 

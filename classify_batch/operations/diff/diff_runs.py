@@ -25,7 +25,8 @@ async def diff_runs(
     Raises:
         RunDirectoryError: one of the directories holds no run, or one of a newer version.
         DamagedError: what was committed is not there as it was written.
-        WorldError: `retry_failed` reopened a run while it was read, or temporary files can't be written.
+        WorldError: a process is just planning a run, or `retry_failed` reopened it meanwhile; or
+            temporary files can't be written.
     """
     places = [place_of(before), place_of(after)]
     first, second = [await open_with_shards(place) for place in places]

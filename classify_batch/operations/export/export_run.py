@@ -64,7 +64,8 @@ async def export_run(
             none; an extra is needed, and not installed; or a partition is none.
         RunDirectoryError: the directory holds no run, or one of a newer version.
         DamagedError: what was committed is not there as it was written.
-        WorldError: `retry_failed` reopened the run while it was read, or the target can't be written.
+        WorldError: a process is just planning the run, or `retry_failed` reopened it meanwhile; or
+            the target can't be written.
         ObjectAccessError: the store wants other credentials.
     """
     partitions = parse_partitions(partition)

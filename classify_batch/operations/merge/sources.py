@@ -80,7 +80,7 @@ async def _open_complete_part(place: RunPlace) -> EarlierRun:
     store = open_store(place)
     found = await read_run(store)
     if found is None:
-        raise no_run_error(place.where)
+        raise no_run_error(place.where, await store.holder())
     if not (found.snapshot.complete and found.manifest_complete):
         if found.snapshot.complete:
             raise RunDirectoryError(

@@ -51,7 +51,8 @@ def report(run_dirs: RunDirs, output: str | PathLike[str] | None = None, example
     Raises:
         UsageError: `output` has another suffix or can't be a file; a directory holds no run, or a damaged one; or there
             are not one or two directories; or it was called inside a running event loop.
-        WorldError: `retry_failed` reopened a run while it was read, or the page can't be written.
+        WorldError: a process is just planning a run, or `retry_failed` reopened it meanwhile; or
+            the page can't be written.
         ObjectAccessError: the store of the object wants other credentials.
     """
     return run_in_new_loop("report", partial(areport, run_dirs, output, examples))

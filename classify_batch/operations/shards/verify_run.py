@@ -35,7 +35,7 @@ async def verify_run(run_dir: Location) -> Verification:
         return await verify_whole(whole, temporary)
     found = await verify_store(open_store(place), temporary)
     if found is None:
-        raise no_run_error(place.where)
+        raise no_run_error(place.where, place.reader().holder())
     return found
 
 
