@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import httpx
@@ -23,6 +24,7 @@ from pydantic import SecretStr
 from classify_batch.clock import SystemClock
 from classify_batch.errors import ApiError, LeaseLostError, SettingsError, Verdict
 from classify_batch.limits import RequestGate
+from classify_batch.llamacloud import exchange
 from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient, MultipartForm
 from classify_batch.llamacloud.connection import KEEPALIVE_S, Route
@@ -33,6 +35,7 @@ from classify_batch.ports import Lease
 from classify_batch.settings.job_spec import JobSpec, Rule
 from tests.support.command_line import PATIENCE_S
 from tests.support.leases import LeaseUntil
+from tests.support.networking import connect_patiently
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
 
@@ -46,6 +49,12 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
 SPEC = JobSpec(rules=(Rule(type="invoice", description="has line items and a total"),))
 JOB = {"id": "j", "status": "PENDING", "project_id": "p", "rules": [], "user_id": "u"}
 CERTIFICATES = trustme.CA()
+
+
+@pytest.fixture
+def patient_connecting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that wait for an answer for a moment only."""
+    connect_patiently(monkeypatch)
 
 
 @pytest.fixture
@@ -111,7 +120,9 @@ async def serving(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIte
 
 
 @asynccontextmanager
-async def calling(url: str, timeout_s: float = 5.0, lanes: int = 4, lease: Lease | None = None) -> AsyncIterator[ApiV1]:
+async def calling(
+    url: str, timeout_s: float = PATIENCE_S, lanes: int = 4, lease: Lease | None = None
+) -> AsyncIterator[ApiV1]:
     async with RequestGate(requests_in_flight=lanes, requests_per_s=10_000.0) as gate:
         http = ApiClient(ApiAccess(url, SecretStr("sandbox")), gate, SystemClock(), timeout_s=timeout_s, lease=lease)
         try:
@@ -243,53 +254,35 @@ async def test_an_answer_may_come_in_pieces() -> None:
     assert made == 1
 
 
+@pytest.mark.usefixtures("patient_connecting")
 @pytest.mark.parametrize("quick_ones", [[0.5], [0.0, 0.5, 0.0, 0.5]], ids=["after one", "after four"])
 async def test_each_wait_for_an_answer_has_its_own_time(quick_ones: list[float]) -> None:
-    """Though one timer serves many: a slow answer after quick ones isn't cut short, and one that is too slow is."""
-    delays_s = [*quick_ones, 3.0]
+    """Though one timer serves many: a slow answer after quick ones isn't cut short, and one that never comes is."""
 
     async def answer_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            while delays_s:
+            for delay_s in quick_ones:
                 await reader.readuntil(b"\r\n\r\n")
-                await asyncio.sleep(delays_s.pop(0))
+                await asyncio.sleep(delay_s)
                 writer.write(b"HTTP/1.1 200 OK\r\n" + WHOLE)
+            await reader.read()
         writer.close()
+
+    async def count_answers(api: ApiV1) -> int:
+        """Asks on one connection until an answer didn't come in its time."""
+        for count in range(len(quick_ones) + 1):
+            began_s = asyncio.get_running_loop().time()
+            with suppress(ApiError):
+                await api.get("j")
+                continue
+            assert asyncio.get_running_loop().time() - began_s > 0.7
+            return count
+        raise AssertionError("nobody answered the last one")
 
     async with serving(answer_late) as url, calling(url, timeout_s=0.8) as api:
-        for _ in quick_ones:
-            assert (await api.get("j")).job_id == "j"
-        began_s = asyncio.get_running_loop().time()
-        assert await refused(api.get("j")) is Verdict.LATER  # so it ended before the answer came
-        assert asyncio.get_running_loop().time() - began_s > 0.7
-        await asyncio.sleep(2.4)  # the server's part ends, too
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
-        b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
-    ],
-    ids=["cut-off", "two-lengths", "switched", "no-http"],
-)
-async def test_a_create_is_ambiguous_where_the_answer_is_broken(answer: bytes) -> None:
-    """It may have been accepted, and the next call goes out by a new connection."""
-    answers = [answer, b"HTTP/1.1 200 OK\r\n" + WHOLE]
-
-    async def answer_badly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answers.pop(0))
-        await writer.drain()
-        writer.close()
-
-    async with serving(answer_badly) as url, calling(url) as api:
-        with pytest.raises(ApiError) as caught:
-            await api.create(sending(["a"]), nothing)
-        assert caught.value.verdict is Verdict.AMBIGUOUS
-        assert (await api.get("j")).job_id == "j"
+        with anyio.fail_after(PATIENCE_S):
+            while await count_answers(api) < len(quick_ones):
+                pass  # on a busy machine an answer may really be late, and all begins anew by a new connection
 
 
 @pytest.mark.parametrize(
@@ -298,24 +291,31 @@ async def test_a_create_is_ambiguous_where_the_answer_is_broken(answer: bytes) -
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", Symptom.NO_ANSWER),
         (b"", Symptom.NO_ANSWER),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", Symptom.UNREADABLE),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", Symptom.UNREADABLE),
         (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", Symptom.UNREADABLE),
     ],
+    ids=["cut-off", "none", "two-lengths", "switched", "no-http"],
 )
-async def test_a_server_that_answers_badly_can_be_reached(answer: bytes, symptom: Symptom) -> None:
-    """Who looks for the network's fault looks in vain, where something answers and speaks no HTTP."""
+async def test_a_create_is_ambiguous_where_the_answer_is_broken(answer: bytes, symptom: Symptom) -> None:
+    """It may have been accepted. No error says that the server can't be reached: who looks for the network's fault
+    looks in vain, where something answers and speaks no HTTP. The next call goes out by a new connection."""
+    answers = [answer, answer, b"HTTP/1.1 200 OK\r\n" + WHOLE]
 
     async def answer_badly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
+        writer.write(answers.pop(0))
         await writer.drain()
         writer.close()
 
     async with serving(answer_badly) as url, calling(url) as api:
+        assert await refused(api.create(sending(["a"]), nothing)) is Verdict.AMBIGUOUS
         with pytest.raises(ApiError, match=f"get: {symptom}") as caught:
             await api.get("j")
-    assert ("something between" in caught.value.hint) == (symptom is Symptom.UNREADABLE)
+        assert ("something between" in caught.value.hint) == (symptom is Symptom.UNREADABLE)
+        assert (await api.get("j")).job_id == "j"
 
 
+@pytest.mark.usefixtures("patient_connecting")
 @pytest.mark.parametrize(
     ("begin", "drop"),
     [
@@ -404,12 +404,13 @@ async def test_an_uploads_answer_that_drips_is_not_waited_for_for_ever(
 async def test_an_upload_may_take_longer_to_send_than_its_answer(encrypted: bool) -> None:
     """The answer's time begins when all was sent."""
     content, cut = bytes(32 << 20), 1 << 20
+    pauses_s = [0.5] * 8  # all at the beginning: what is sent last is taken at once
 
     async def take_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         for _ in range(len(content) // cut):
             await reader.readexactly(cut)
-            await asyncio.sleep(0.15)
+            await asyncio.sleep(pauses_s.pop() if pauses_s else 0)
         await reader.readuntil(b"--\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
         await writer.drain()
@@ -440,14 +441,14 @@ async def test_ids_that_no_url_can_hold_are_asked_for_all_the_same(words: str) -
 
 async def test_an_idle_connection_is_closed_before_the_server_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers close idle connections after five seconds, and a create in that moment would be ambiguous."""
-    assert KEEPALIVE_S < 5
-    monkeypatch.setattr("classify_batch.llamacloud.connection.KEEPALIVE_S", 0.1)
+    now_s = 0.0
+    monkeypatch.setattr(exchange, "time", SimpleNamespace(monotonic=lambda: now_s))
     server = Server()
     async with serving(server.talk) as url, calling(url) as api:
-        for pause_s in (0.0, 0.0, 0.2, 0.0):
-            await asyncio.sleep(pause_s)
+        for pause_s, connections in ((0.0, 1), (KEEPALIVE_S - 0.5, 1), (KEEPALIVE_S - 0.5, 1), (4.9, 2), (0.0, 2)):
+            now_s += pause_s
             await api.get("j")
-    assert server.connections == 2
+            assert server.connections == connections
 
 
 @pytest.mark.usefixtures("trusted")
@@ -464,7 +465,7 @@ async def test_large_bodies_pass_in_both_directions(encrypted: bool) -> None:
     assert len(answers.items) == 1000
 
 
-@pytest.mark.usefixtures("trusted")
+@pytest.mark.usefixtures("trusted", "patient_connecting")
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_a_create_is_ambiguous_where_the_server_hangs_up(encrypted: bool) -> None:
     """Read and closed, or reset: the create may have been accepted; a look is simply made again."""
@@ -481,8 +482,8 @@ async def test_a_create_is_ambiguous_where_the_server_hangs_up(encrypted: bool) 
         await reader.read()
         writer.close()
 
-    for talk in (listen_and_leave, listen_and_reset, be_silent):
-        async with serving(talk, certified() if encrypted else None) as url, calling(url, timeout_s=0.3) as api:
+    for talk, timeout_s in ((listen_and_leave, PATIENCE_S), (listen_and_reset, PATIENCE_S), (be_silent, 0.3)):
+        async with serving(talk, certified() if encrypted else None) as url, calling(url, timeout_s=timeout_s) as api:
             assert await refused(api.create(sending(["a"]), nothing)) is Verdict.AMBIGUOUS
             assert await refused(api.get("j")) is Verdict.LATER
 
@@ -509,7 +510,8 @@ async def test_a_tls_failure_sends_nothing_and_is_not_ambiguous(
 
     untrusted = talk in ("nobody we trust", "another host")
     context = certified("elsewhere.test" if talk == "another host" else "127.0.0.1") if untrusted else None
-    async with serving(speak, context) as url, calling(url.replace("http:", "https:"), timeout_s=0.5) as api:
+    timeout_s = 0.5 if talk == "nothing" else PATIENCE_S
+    async with serving(speak, context) as url, calling(url.replace("http:", "https:"), timeout_s=timeout_s) as api:
         assert await refused(api.create(sending(["a"]), nothing)) is (Verdict.BLOCKED if untrusted else Verdict.LATER)
     assert not any(b"Bearer" in each or b"POST" in each for each in heard)
 
@@ -545,7 +547,7 @@ async def test_https_goes_through_the_proxy_of_the_environment(monkeypatch: pyte
     async with serving(proxy) as url:
         monkeypatch.setenv("HTTPS_PROXY", url)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        async with calling("https://classify.test", timeout_s=2.0) as api:
+        async with calling("https://classify.test", timeout_s=PATIENCE_S) as api:
             assert await refused(api.create(sending(["a"]), nothing)) is Verdict.BLOCKED
         assert asked[0].startswith(b"CONNECT classify.test:443")
         assert b"Bearer" not in b"".join(asked)

@@ -13,11 +13,26 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpcore
+import pytest
 import trustme
+
+from classify_batch.llamacloud.connection import Connection
+from tests.support.command_line import PATIENCE_S
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 AUTHORITY = trustme.CA()
+
+
+def connect_patiently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For short waits for an answer: a busy machine may take longer to make a connection, and TLS on it."""
+    connect = Connection._connect
+
+    async def connect_in_time(connection: Connection, _timeout_s: float | None) -> httpcore.AsyncNetworkStream:
+        return await connect(connection, PATIENCE_S)
+
+    monkeypatch.setattr(Connection, "_connect", connect_in_time)
 
 
 def write_authority(path: Path, authority: trustme.CA = AUTHORITY) -> str:
@@ -64,7 +79,7 @@ def listening(talk: Talk, context: ssl.SSLContext | None = None, host: str = "12
     thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(PATIENCE_S)
         yield ports[0]
     finally:
         loop.call_soon_threadsafe(stop.set)
@@ -114,7 +129,7 @@ def tls_refusing(context: ssl.SSLContext) -> Iterator[str]:
         with suppress(OSError):  # the end: the listener is closed
             while True:
                 connection, _ = listener.accept()
-                connection.settimeout(5)
+                connection.settimeout(PATIENCE_S)
                 secured = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
                 with secured, suppress(OSError):
                     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -18,10 +19,40 @@ from classify_batch.operations.run_resources import open_locked
 from classify_batch.ports import Lease, RunPlace, RunStore
 from classify_batch.store import place_of
 from classify_batch.store.disk import DiskStore
-from classify_batch.store.lease import read_last_lease
+from classify_batch.store.lease import RENEWALS, claim_lease, lease_name, read_last_lease
 from classify_batch.vocabulary import Log
+from tests.support.command_line import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
+
+
+@dataclass
+class StandingClock:
+    """The clock of all leases: their time passes when a test says so, however long a busy machine takes for a step."""
+
+    now_s: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> StandingClock:
+    """The clock of the leases that are claimed from now on."""
+    clock = StandingClock()
+    monkeypatch.setattr(ownership, "claim_lease", partial(claim_lease, clock_s=clock))
+    return clock
+
+
+async def stand_still(clock: StandingClock, lease_s: float) -> None:
+    """Longer than a lease, also by the wall clock, which says whether a holder may stand still."""
+    clock.now_s += lease_s * 1.2
+    await anyio.sleep(lease_s * 1.2)
+
+
+def has_grown(path: Path, size: int) -> bool:
+    """Whether a file is larger than that."""
+    return path.stat().st_size > size
 
 
 @pytest.mark.parametrize("kept", [True, False])
@@ -42,13 +73,13 @@ async def test_a_lease_is_given_back_also_where_it_was_never_kept(tmp_path: Path
     assert not lease.check_held()
 
 
-async def test_a_process_that_wakes_overwrites_nothing(tmp_path: Path) -> None:
+async def test_a_process_that_wakes_overwrites_nothing(tmp_path: Path, clock: StandingClock) -> None:
     """It stood still from its very start: another one took the shard and completed it. What the first one then writes
     is refused, whether it has heard yet that its lease has ended or not."""
     place, lease_s = place_of(tmp_path / "shard"), 0.4
     async with AsyncExitStack() as stack:
         still, _ = await own_shard(place, lease_s, stack)
-        await anyio.sleep(lease_s * 1.2)
+        await stand_still(clock, lease_s)
         async with AsyncExitStack() as later:
             other, _ = await own_shard(place, 30.0, later)
             await other.create("manifest.json", b"complete")
@@ -65,19 +96,19 @@ async def test_a_process_that_wakes_overwrites_nothing(tmp_path: Path) -> None:
 
 
 async def test_a_claimer_that_stood_still_takes_nothing_from_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: StandingClock
 ) -> None:
     """It took a shard over from a process that stood still, and stood still itself, between its claim and the lock: a
     third one took it over meanwhile. The claimer leaves when it wakes, and the third goes on."""
     lock_directory, claimed, wakes = open_locked, anyio.Event(), anyio.Event()
 
-    async def stand_still(place: RunPlace, stack: AsyncExitStack, *, seize: Lease | None = None) -> RunStore:
+    async def lock_late(place: RunPlace, stack: AsyncExitStack, *, seize: Lease | None = None) -> RunStore:
         if seize is not None and not claimed.is_set():
             claimed.set()
             await wakes.wait()
         return await lock_directory(place, stack, seize=seize)
 
-    monkeypatch.setattr(ownership, "open_locked", stand_still)
+    monkeypatch.setattr(ownership, "open_locked", lock_late)
     place, lease_s, refused = place_of(tmp_path / "shard"), 0.4, []
 
     async def claim_and_stand_still() -> None:
@@ -88,11 +119,11 @@ async def test_a_claimer_that_stood_still_takes_nothing_from_the_next(
 
     async with AsyncExitStack() as first, AsyncExitStack() as last:
         await own_shard(place, lease_s, first)
-        await anyio.sleep(lease_s * 1.2)
+        await stand_still(clock, lease_s)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(claim_and_stand_still)
             await claimed.wait()
-            await anyio.sleep(lease_s * 1.2)
+            await stand_still(clock, lease_s)
             store, lease = await own_shard(place, 30.0, last)
             await store.create("run.json", b"{}")
             wakes.set()
@@ -103,21 +134,26 @@ async def test_a_claimer_that_stood_still_takes_nothing_from_the_next(
         assert lease.epoch == 3
 
 
-async def test_the_lease_is_kept_while_large_logs_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_lease_is_kept_while_large_logs_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: StandingClock
+) -> None:
     """Whoever takes a shard over gives its logs new files, which may take longer than a lease lasts."""
-    shut_out = DiskStore._shut_out_others
+    place, lease_s, shut_out = place_of(tmp_path / "shard"), 0.4, DiskStore._shut_out_others
 
     def copy_for_long(store: DiskStore) -> None:
-        time.sleep(1.0)  # in a worker thread, as a slow disk would
+        renewals = tmp_path / "shard" / lease_name(2)
+        for _ in range(2 * RENEWALS):  # in a worker thread, as a slow disk would: for two leases
+            clock.now_s += lease_s / RENEWALS
+            renewed = partial(has_grown, renewals, renewals.stat().st_size)
+            until(renewed)
         shut_out(store)
 
     monkeypatch.setattr(DiskStore, "_shut_out_others", copy_for_long)
-    place, lease_s = place_of(tmp_path / "shard"), 0.4
     async with AsyncExitStack() as stack:
         still, _ = await own_shard(place, lease_s, stack)
         still.append(Log.JOURNAL, b"1\n")
         await still.commit()
-        await anyio.sleep(lease_s * 1.2)
+        await stand_still(clock, lease_s)
         async with AsyncExitStack() as later:
             other, lease = await own_shard(place, lease_s, later)
             assert lease.check_held()
