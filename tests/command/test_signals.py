@@ -202,7 +202,7 @@ SILENT = {
 @pytest.mark.parametrize("command", list(SILENT))
 def test_a_signal_ends_a_command_whose_input_says_nothing(place: Path, command: str, writer: str) -> None:
     """A FIFO that nobody opens, or one whose writer is silent or slow: 75 within 4 s, and nothing is left behind."""
-    feed = {"none": None, "silent": "sleep 30", "slow": "echo a; sleep 30"}[writer]
+    feed = {"none": None, "silent": "sleep 600", "slow": "echo a; sleep 600"}[writer]
     words = [word.format(input="fifo") for word in SILENT[command]]
     with contextlib.ExitStack() as stack:
         if feed is not None:
@@ -254,6 +254,16 @@ def test_a_fifo_is_read_to_its_end(place: Path, slow: str) -> None:
     assert json.loads(out)["files"] == 5
 
 
+def open_silently(fifo: Path, stack: contextlib.ExitStack) -> bool:
+    """Opens a FIFO to write nothing to it, once somebody reads it or waits for a writer."""
+    try:
+        writer = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    stack.callback(os.close, writer)
+    return True
+
+
 def test_a_signal_ends_a_command_that_hangs_outside_its_loop(place: Path) -> None:
     """A key file that is a silent FIFO blocks the event loop itself: the process still leaves within 4 s."""
     process = subprocess.Popen(
@@ -264,8 +274,8 @@ def test_a_signal_ends_a_command_that_hangs_outside_its_loop(place: Path) -> Non
         stderr=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL),
     )
-    with process:
-        time.sleep(2)
+    with process, contextlib.ExitStack() as stack:
+        until(lambda: open_silently(place / "fifo", stack), process)
         said = stopped(process)
     assert process.returncode == 75, said
     assert "interrupted by SIGTERM" in said
