@@ -55,7 +55,7 @@ def test_what_an_account_without_credits_leaves_goes_to_the_others(tmp_path: Pat
 def test_what_an_account_with_a_refused_key_has_sent_waits_for_it(tmp_path: Path) -> None:
     """One account's key is refused while its jobs are in flight. The other one does everything else, and touches none
     of these; the run ends with 77 and says whose they are. With the key, the same command finishes them."""
-    slow = ("--job-duration-s", "3", "--job-duration-sigma", "0")
+    slow = ("--job-duration-s", "10", "--job-duration-sigma", "0")
     with two_accounts(tmp_path, east=slow) as place:
         process = place.start()
         until(lambda: place.servers["east"].paid().total() >= 15, process)
@@ -89,7 +89,7 @@ def test_what_an_account_with_a_refused_key_has_sent_waits_for_it(tmp_path: Path
 def test_an_account_whose_api_is_down_leaves_with_75(tmp_path: Path) -> None:
     """One account's server is gone while its jobs are in flight: the other does the rest, and the run ends with 75,
     since nobody has to act. When it is back, the same command finishes its jobs."""
-    slow = ("--job-duration-s", "3", "--job-duration-sigma", "0")
+    slow = ("--job-duration-s", "10", "--job-duration-sigma", "0")
     with two_accounts(tmp_path, east=slow, limits="patience_s = 3") as place:
         process = place.start()
         until(lambda: place.servers["east"].paid().total() >= 15, process)

@@ -125,7 +125,7 @@ strictly(raw.list(), ClassifyListResponse)
 strictly(raw.delete(first["id"]), ClassifyDeleteResponse)
 print(json.dumps(sorted(set(seen))))
 """
-    options = ("--job-duration-s", "0.3", "--job-duration-sigma", "0")
+    options = ("--job-duration-s", "4", "--job-duration-sigma", "0")
     assert script(text, *options) == ["CANCELLED", "COMPLETED", "PENDING", "RUNNING", "deleted"]
 
 
@@ -218,7 +218,7 @@ while jobs.get(job.id).status in ("PENDING", "RUNNING"):
 ended = jobs.get(job.id, expand=["usage"]).usage
 print(json.dumps([jobs.get(job.id).usage, out.model_dump(), ended.model_dump()]))
 """,
-        *("--fault", fault, "--job-duration-s", "0.5", "--job-duration-sigma", "0"),
+        *("--fault", fault, "--job-duration-s", "3", "--job-duration-sigma", "0"),
     )
     assert plain is None
     assert out == {"credits": None, "parse_credits": None}

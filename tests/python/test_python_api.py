@@ -321,7 +321,7 @@ def test_arun_runs_inside_a_running_loop(tmp_path: Path) -> None:
         nonlocal beats
         while True:
             beats += 1
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
 
     async def main() -> RunResult:
         heart = asyncio.create_task(beat())

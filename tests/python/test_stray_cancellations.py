@@ -157,8 +157,10 @@ def test_a_real_cancellation_passes(tmp_path: Path, caplog: pytest.LogCaptureFix
                 await waiting.wait()
                 tasks.cancel_scope.cancel()
         else:
+            task = asyncio.create_task(call())
+            await waiting.wait()
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(call(), 1)
+                await asyncio.wait_for(task, 0.01)
 
     asyncio.run(main())
     assert not [each for each in caplog.records if "raised" in each.getMessage() or "failed" in each.getMessage()]

@@ -122,6 +122,8 @@ def test_every_call_can_meet_every_fault(name: str, moment: str) -> None:
                 seen = str((await call(client, name, job_id, timeout=timeout)).status_code)
             except httpx.TransportError as error:
                 seen = type(error).__name__
+            while what == "hang" and app.meter.requests.total() == 0:  # a busy machine serves it after that moment
+                await client.get("/sandbox/stats")
             return seen, (await client.get("/sandbox/stats")).json()["creates_accepted"]
 
     async def meet_all() -> list[tuple[str, int]]:
@@ -241,7 +243,7 @@ def test_a_slow_create_is_accepted_though_its_client_gave_up(moment: str) -> Non
             await client.get("/sandbox/stats")
         return found
 
-    assert talk(script, {f"create.{moment}.slow": 1, "slow_s": 1.5}) == (moment == "after")
+    assert talk(script, {f"create.{moment}.slow": 1, "slow_s": 4}) == (moment == "after")
 
 
 def test_the_server_stops_though_requests_hang(monkeypatch: pytest.MonkeyPatch) -> None:

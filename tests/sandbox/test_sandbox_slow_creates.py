@@ -158,7 +158,7 @@ def test_a_client_that_was_killed_leaves_its_create_behind() -> None:
     """Over HTTP: the client's process is killed while the server waits, and then the job is made."""
 
     async def main() -> Any:
-        faults = Faults(create_slow=1, accept_after_s=0.5)
+        faults = Faults(create_slow=1, accept_after_s=2)
         async with asyncio.timeout(120):
             with open_sandbox(Options(seed=1, faults=faults)) as app:
                 async with serve_in_loop(app) as base_url:
@@ -175,7 +175,7 @@ def test_a_client_that_was_killed_leaves_its_create_behind() -> None:
 
     before, arrived_s, jobs = asyncio.run(main())
     assert (before, [job.file_ids for job in jobs]) == (0, [("a", "b")])
-    assert 0.4 < jobs[0].created_at_s - arrived_s < 10
+    assert jobs[0].created_at_s - arrived_s > 0.4  # it arrived earlier than that was seen
 
 
 def test_the_server_stops_though_a_create_waits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -209,12 +209,13 @@ def contents(folder: Path) -> Mapping[str, bytes | None]:
 
 
 @contextmanager
-def sandbox(*options: str, port: int = 0) -> Iterator[str]:
+def sandbox(*options: str, port: int = 0, wall_s: Callable[[], float] = time.time) -> Iterator[str]:
     """A sandbox by these options of the command, on a socket, served by a thread of this process: a process of its own
-    would cost each test most of a second. Gives its base URL. `port`: 0 takes any."""
+    would cost each test most of a second. Gives its base URL. `port`: 0 takes any; `wall_s`: its clock, by which its
+    jobs end."""
     quick = ("--api-key", KEY, "--job-duration-s", "0.02", "--job-duration-sigma", "0")
     with (
-        open_sandbox(sandbox_options(*quick, *options)) as app,
+        open_sandbox(sandbox_options(*quick, *options), wall_s) as app,
         start_blocking_portal("asyncio") as portal,
         portal.wrap_async_context_manager(serve_in_loop(app, port)) as base_url,
     ):

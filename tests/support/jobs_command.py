@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,14 +41,14 @@ class JobsCommand:
         body: dict[str, Any] = done.body
         return body
 
-    def life(self, base_url: str, job_id: str, until: Collection[str] = ()) -> list[dict[str, Any]]:
-        """The job each time its status was another one, up to one of `until`, or to its end."""
+    def life(self, base_url: str, job_id: str) -> list[dict[str, Any]]:
+        """The job each time its status was another one, up to its end."""
         end_s, shown = time.monotonic() + PATIENCE_S, list[dict[str, Any]]()
         while True:
             job = self(base_url, "get", job_id).body
             if not shown or shown[-1]["status"] != job["status"]:
                 shown.append(job)
-            if job["status"] in until or (not until and job["status"] not in UNFINISHED[self.version]):
+            if job["status"] not in UNFINISHED[self.version]:
                 return shown
             assert time.monotonic() < end_s, "it never got there"
 
