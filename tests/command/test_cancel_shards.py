@@ -19,7 +19,7 @@ from tests.support.start_command import COMMAND, CommandProcess
 
 WAIT_S = 120.0
 FILES = 12
-LONG_JOB_S = 1.5
+LONG_JOB_S = 3.0
 """Of jobs that are still in flight when a busy machine comes to cancelling them."""
 
 

@@ -120,7 +120,7 @@ def test_an_upload_that_met_trouble_is_found_or_sent_again(place: Path, version:
     """Each content is uploaded once, whether the answer to it came or not, and no document fails."""
     add_documents(place, 9)
     with sandbox("--seed", "2", *[word for each in faults for word in ("--fault", each)]) as server:
-        configure(place, server, version)
+        configure(place, server, version, timeout_s=4)
         command(*run_words(), folder=place, status=0)
         assert_sound(place, server, 12)
         assert set(uploads_by_content(place, server).values()) == {1}

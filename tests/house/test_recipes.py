@@ -25,8 +25,9 @@ from classify_batch.cli.main import COMMANDS, cli
 
 MANUAL = Path(__file__).parents[2] / "classify_batch" / "manual"
 PAGE = (MANUAL / "recipes.md").read_text("utf-8")
-TOGETHER_S = 60
-"""How much of a processor all recipes that are run may take together; half of it is enough."""
+TOGETHER_S = 120
+"""How much of a processor all recipes that are run may take together. A quarter of it is enough on an idle machine; one
+that is shared takes up to twice as much for the same work."""
 
 HANGS_S = 300
 """After so long something hangs, however busy the machine is."""

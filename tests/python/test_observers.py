@@ -291,7 +291,7 @@ def test_an_event_that_was_cut_off_is_handled_once_beside_others() -> None:
     seen, go_on = list[Event](), threading.Event()
 
     def slow(event: Event) -> None:
-        go_on.wait(10)
+        go_on.wait(PATIENCE_S)
         seen.append(event)
 
     observer, first, second = FunctionObserver(slow), Warned("first"), Warned("second")

@@ -31,10 +31,13 @@ def make_inbox(folder: Path) -> Path:
     return folder
 
 
-def configure(place: Path, server: str, version: str = "v1", more: str = "", *, files_per_job: int = 2) -> None:
-    """Writes c.toml. `more`: further lines for its [limits], and further sections."""
+def configure(
+    place: Path, server: str, version: str = "v1", more: str = "", *, files_per_job: int = 2, timeout_s: float = 1
+) -> None:
+    """Writes c.toml. `more`: further lines for its [limits], and further sections; `timeout_s`: so long a lost create's
+    job is waited for, too, which is why it is short."""
     (place / "c.toml").write_text(
-        f'[api]\nversion = "{version}"\nbase_url = "{server}"\ntimeout_s = 1\n'
+        f'[api]\nversion = "{version}"\nbase_url = "{server}"\ntimeout_s = {timeout_s}\n'
         f"[plan]\nfiles_per_job = {files_per_job}\n[job]\nrules = {RULES}\n"
         f"[limits]\nrequests_per_s = 500.0\nsettle_s = 0.5\naccept_s = 1\n{more}\n"
     )

@@ -330,7 +330,7 @@ screen.close()
 def test_many_signals_while_the_view_is_drawn_stop_nothing() -> None:
     """GNU `timeout` sends SIGCONT twice: a handler may come in the middle of a draw, or of itself, and waits for
     neither. A process of its own, which a wait for a lock would keep for ever."""
-    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", SIGNALLED], capture_output=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 

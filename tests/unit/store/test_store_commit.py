@@ -18,6 +18,7 @@ from classify_batch.errors import InternalError, StoreError
 from classify_batch.store.disk import DiskStore
 from classify_batch.store.group_commit import Committer, LogWriter
 from classify_batch.vocabulary import Log
+from tests.support.command_line import PATIENCE_S
 from tests.support.copies import copy_with_times
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real_time]
@@ -66,7 +67,7 @@ async def test_what_comes_during_an_fsync_shares_the_next(tmp_path: Path) -> Non
     def held(descriptor: int) -> None:
         fsync(descriptor)
         busy.set()
-        free.wait(10)
+        free.wait(PATIENCE_S)
 
     async with DiskStore(tmp_path, fsync=held) as store, anyio.create_task_group() as tasks:
         store.append(Log.JOURNAL, b"first\n")
@@ -131,7 +132,7 @@ async def test_those_who_gathered_meanwhile_fail_too(tmp_path: Path) -> None:
 
     def fail_slowly(descriptor: int) -> None:
         busy.set()
-        free.wait(10)
+        free.wait(PATIENCE_S)
         raise OSError(errno.EIO, "Input/output error")
 
     async def commit(store: DiskStore) -> None:
@@ -153,7 +154,7 @@ async def test_a_commit_after_the_failure_is_refused_too(tmp_path: Path) -> None
 
     def fail_slowly(descriptor: int) -> None:
         busy.set()
-        free.wait(10)
+        free.wait(PATIENCE_S)
         raise OSError(errno.ENOSPC, "No space left on device")
 
     async def commit(store: DiskStore) -> None:
