@@ -48,7 +48,8 @@ def assert_sound(place: Path, server: str, contents: int) -> None:
 def test_uploads_that_expire_before_their_create_are_brought_again(place: Path, version: str) -> None:
     """A create that finds an upload gone is no failure of the file: a new attempt sends a new upload."""
     add_documents(place, 9)
-    with sandbox("--seed", "3", "--fault", "upload_expired=0.4") as server:
+    # By this seed two of all uploads expire, so no document needs more than three, in whichever order they are named.
+    with sandbox("--seed", "13", "--fault", "upload_expired=0.1") as server:
         configure(place, server, version)
         command(*run_words(), folder=place, status=0)
         assert asked(server)["requests"]["create"]["400"] > 0
@@ -70,7 +71,8 @@ def test_a_server_that_keeps_no_upload_is_not_asked_without_end(place: Path, ver
 def test_uploads_that_expire_between_attempts_are_brought_again(place: Path, version: str) -> None:
     """A job that ended badly is tried again with an upload that lives."""
     add_documents(place, 5)
-    options = ("--seed", "1", "--job-duration-s", "0.4", "--uploads-expire-in-s", "0.3", "--fault", "error=0.3")
+    # By this seed the third job alone ends badly, of all that there can be: in whichever order they are created.
+    options = ("--seed", "3", "--job-duration-s", "2", "--uploads-expire-in-s", "1.5", "--fault", "error=0.3")
     with sandbox(*options) as server:
         configure(place, server, version)
         command(*run_words(), folder=place, status=0)
@@ -307,7 +309,7 @@ def test_a_poisonous_document_fails_alone(place: Path, version: str) -> None:
 def test_a_second_look_over_a_folder_brings_its_documents_again(place: Path, gone: bool) -> None:
     """A weak answer gets a second look over a new upload where the first expired; where the document is gone, the first
     answer counts."""
-    options = ("--job-duration-s", "0.3", "--uploads-expire-in-s", "0.2")
+    options = ("--job-duration-s", "2", "--uploads-expire-in-s", "1.5")
     with sandbox(*options) as server:
         more = "attempts = 2\njobs_in_flight = 1\n[escalation]\nunmatched = true\nmode = 'MULTIMODAL'"
         configure(place, server, more=more, files_per_job=10)
