@@ -21,7 +21,7 @@ from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import InterruptedEarlyError, RunDirectoryError, UsageError, the_cause
 from classify_batch.events import Warned
 from classify_batch.inputs.open import needs_project
-from classify_batch.operations.api_version import make_api
+from classify_batch.operations.api_version import make_api_of_run
 from classify_batch.operations.complete_run import claims_complete, read_complete_run, result_if_complete
 from classify_batch.operations.documents import open_documents
 from classify_batch.operations.folder_request import take_folder
@@ -141,7 +141,7 @@ async def run_engine(
     async with AsyncExitStack() as stack:
         run_log = stack.enter_context(logging_run(found, client.secrets.hide))
         telemetry = stack.enter_context(telemetry_of(found))
-        api = observe_calls(make_api(settings, client, found.run.run_id), telemetry)
+        api = observe_calls(make_api_of_run(settings, client, found.run), telemetry)
         own: list[Observer] = [events, run_log] if telemetry is None else [events, run_log, telemetry]
         observers = [*own, *request.observers]
         orchestrator = Orchestrator(

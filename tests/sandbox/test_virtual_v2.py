@@ -17,7 +17,7 @@ from classify_batch.model import Attempt, AttemptKey, Part
 from classify_batch.operations.api_version import make_api
 from classify_batch.settings.job_spec import ParsingConfiguration
 from classify_batch.vocabulary import Log
-from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory
+from tests.support.simulated_run import Lab, answer, as_it_is, ends_well, is_create, laboratory
 
 pytestmark = pytest.mark.anyio
 
@@ -175,6 +175,26 @@ async def test_the_key_is_the_attempts_own() -> None:
         assert key(rules=tuple(reversed(rules))) == same
         others = [key(run_id="other"), key(file_id="g"), key(attempt=2), key(rules=rules[:1]), key(mode="MULTIMODAL")]
         assert len({same, *others}) == 6
+
+
+@pytest.mark.parametrize("was_empty", [False, True], ids=["none, then empty", "empty, then none"])
+async def test_an_empty_parsing_configuration_pays_nothing_twice(was_empty: bool) -> None:
+    """It makes the same run as none at all: so whoever adds or removes one goes on with the same transactions."""
+    planned, given = (None, ParsingConfiguration()) if not was_empty else (ParsingConfiguration(), None)
+    with laboratory(4, version="v2") as lab:
+
+        def set_parsing(parsing: ParsingConfiguration | None) -> None:
+            job = lab.settings.job.model_copy(update={"parsing_configuration": parsing})
+            lab.settings = lab.settings.model_copy(update={"job": job})
+
+        set_parsing(planned)
+        lab.wire.lose_create_answers(Random(1), 1.0)
+        assert await lab.run_until_power_cut(0.2) is None
+        assert lab.accepted() == 4
+        lab.wire.after = as_it_is
+        set_parsing(given)
+        await ends_well(lab)
+        assert lab.accepted() == 4
 
 
 async def test_a_refused_file_fails_alone() -> None:

@@ -33,7 +33,7 @@ from classify_batch.engine.shutdown import Shutdown
 from classify_batch.errors import ExitStatus
 from classify_batch.llamacloud.access import ApiAccess
 from classify_batch.llamacloud.client import ApiClient
-from classify_batch.operations.api_version import make_api
+from classify_batch.operations.api_version import make_api_of_run
 from classify_batch.operations.reporting_progress import PROGRESS_EVERY_S
 from classify_batch.operations.run_resources import make_request_gate
 from classify_batch.operations.verify import Verification, verify_store
@@ -231,7 +231,7 @@ class Lab:
                 patience_s=self.settings.limits.patience_s,
                 transport=self.wire.end,
             )
-            api = make_api(self.settings, http, found.run.run_id)
+            api = make_api_of_run(self.settings, http, found.run)
             documents = None
             if self.folder:
                 documents = DocumentsInMemory(self.folder, http, self.store, self.clock)
