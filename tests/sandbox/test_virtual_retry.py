@@ -16,7 +16,9 @@ import pytest
 from classify_batch.engine.shutdown import Stop
 from classify_batch.errors import ExitStatus, InterruptedEarlyError, the_cause
 from classify_batch.rundir.journal.totals import read_totals
+from classify_batch.sandbox.documents.project import JobConfig
 from classify_batch.sandbox.faults.job_endings import JobEnding
+from classify_batch.sandbox.jobs.create_request import CreateRequest
 from classify_batch.store.memory import MemoryStore
 from classify_batch.vocabulary import JobStatus, Log
 from tests.support.simulated_run import (
@@ -28,6 +30,7 @@ from tests.support.simulated_run import (
     as_it_is,
     change_faults,
     change_options,
+    is_create,
     laboratory,
     nothing,
     retried_well,
@@ -128,6 +131,37 @@ async def test_a_job_that_answers_none_of_its_files_goes_out_again_as_one() -> N
         await retried_well(lab)
         assert lab.accepted() == 8
         assert {line["attempt"] for line in lab.lines(Log.RESULTS)} == {2}
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_a_job_in_which_several_chunks_were_found_is_read_again_for_each(is_gone: bool) -> None:
+    """Somebody else's job of files of two chunks left one of each unanswered, while two creates got no answer: a retry
+    watches it for both, whether it is still there or was deleted."""
+    with laboratory(8, files_per_job=4, limits={"attempts": 1}) as lab:
+        table, job, given = lab.app.job_table, lab.settings.job, lab.app.options
+        request = CreateRequest(tuple(lab.file_ids), JobConfig(job.rules, job.parsing_configuration), job.mode)
+        ending = JobEnding(JobStatus.PARTIAL_SUCCESS, null=(1, 5))
+        lost: list[str] = []
+
+        async def lose_two(sent: httpx.Request) -> httpx.Response | None:
+            if not is_create(sent) or len(lost) == 2:
+                return None
+            if lost:
+                drafted = table.draft_job(request, given.project_id, lab.clock.wall_s(), by_other=True)
+                table.add_job(replace(drafted, ending=ending))
+            lost.append("before it arrived")
+            raise httpx.ReadError("lost", request=sent)
+
+        lab.wire.before = lose_two
+        await fails_unanswered(lab)
+        (job_id,) = {line["job_id"] for line in lab.lines(Log.FAILURES)}
+        assert lab.codes().keys() == {"file-1", "file-5"}
+        if is_gone:
+            change_options(lab, jobs=[each for each in table if each.job_id != job_id])
+            await fails_unanswered(lab, retry_failed=True)
+            assert lab.codes().keys() == {"file-1", "file-5"}
+        else:
+            await retried_well(lab)
 
 
 async def test_a_result_that_came_late_on_v2_is_taken() -> None:

@@ -63,6 +63,9 @@ class Poller:
         self._changed = anyio.Event()
         self._rates_have_changed = False
         self._reported: deque[JobView] = deque()
+        # By its ID, the further attempts of a job. In a job that was found, files of several chunks may be: a retry
+        # reads it again for each of these.
+        self._sharing: dict[str, list[Job]] = {}
         self._unknown_statuses = set[str]()
 
     @property
@@ -93,6 +96,9 @@ class Poller:
 
     async def _receive_submitted(self, submitted: ObjectReceiveStream[Job]) -> None:
         async for job in submitted:
+            if job.job_id in self._schedule.jobs:
+                self._sharing.setdefault(job.job_id, []).append(job)
+                continue
             earlier_s = 0.0 if job.timed else max(0.0, self._clock.wall_s() - job.submitted_at_s)
             if self._schedule.add_job(job, anyio.current_time(), earlier_s):
                 self._changed.set()
@@ -230,12 +236,14 @@ class Poller:
         compare_server_clocks(self._context, watched.job.attempt.server_s, view)
         self._warn_of_unknown_status(view)
         if view.finished:
-            job, duration_s = self._take_finished(view)
+            jobs, duration_s = self._take_finished(view)
             message = None if view.error_message is None else printable_line(view.error_message)
-            self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
-            # The slot is freed before the send, which waits where the collectors are behind.
-            self._slots.release()
-            await finished.send(replace(job, finished=view))
+            for job in jobs:
+                self._journal.record(Finished(job.attempt.key, view.status, duration_s, message))
+                # The slot is freed before the send, which waits where the collectors are behind.
+                self._slots.release()
+            for job in jobs:
+                await finished.send(replace(job, finished=view))
         elif is_overdue(watched, anyio.current_time(), self._limits.job_timeout_s):
             unknown = "" if view.status in KNOWN_STATUSES else view.status
             await self._give_up_job(view.job_id, finished, unknown)
@@ -255,17 +263,20 @@ class Poller:
         watched = self._schedule.jobs.get(job_id)
         return watched is not None and is_overdue(watched, now_s, self._limits.job_timeout_s)
 
-    def _take_finished(self, view: JobView) -> tuple[Job, float | None]:
-        """The job of a view, and how long it took, where that says how long jobs take."""
+    def _take_finished(self, view: JobView) -> tuple[list[Job], float | None]:
+        """The job of a view, for each attempt that has it, and how long it took, where that says how long jobs take."""
         if view.status == JobStatus.CANCELLED:
-            return self._schedule.remove_unfinished(view.job_id), None
-        return self._schedule.remove_finished(view.job_id, anyio.current_time())
+            job, duration_s = self._schedule.remove_unfinished(view.job_id), None
+        else:
+            job, duration_s = self._schedule.remove_finished(view.job_id, anyio.current_time())
+        return [job, *self._sharing.pop(view.job_id, ())], duration_s
 
     async def _give_up_job(self, job_id: str, finished: ObjectSendStream[Job], unknown_status: str = "") -> None:
         """Sends a job on without a view, since none has shown its end: it is overdue, or missing for good."""
-        job = replace(self._schedule.remove_unfinished(job_id), unknown_status=unknown_status)
-        self._slots.release()
-        await finished.send(job)
+        jobs = [self._schedule.remove_unfinished(job_id), *self._sharing.pop(job_id, ())]
+        for job in jobs:
+            self._slots.release()
+            await finished.send(replace(job, unknown_status=unknown_status))
 
 
 def is_overdue(watched: Watched, now_s: float, job_timeout_s: float) -> bool:
