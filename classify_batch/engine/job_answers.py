@@ -97,6 +97,8 @@ def match_answers(attempt: Attempt, answers: Sequence[Answer], attempts: int, vi
         odd += has_odd_confidence(answer)
     if foreign_file_id is not None and not named and not attempt.part.recheck:
         return Settled(only_foreign=foreign_file_id)
+    if attempt.part.recheck:
+        foreign = 0  # most are other files of its job, which have their outcomes
     missing = [position for file_id, position in positions.items() if file_id not in answered]
     requeued = () if withheld or unnamed_answers else parts_to_requeue(attempt, missing, attempts)
     words = explain_missing(view, withheld, unnamed_answers)

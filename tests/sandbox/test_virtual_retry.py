@@ -164,6 +164,15 @@ async def test_a_job_in_which_several_chunks_were_found_is_read_again_for_each(i
             await retried_well(lab)
 
 
+async def test_a_job_that_is_read_again_answers_no_file_that_nobody_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    """Its other files have their outcomes by now: no warning says that they are ignored."""
+    with laboratory(20, limits={"attempts": 1}, faults={"null_result": 0.2}, seed=3) as lab:
+        await fails_unanswered(lab)
+        change_faults(lab)
+        await retried_well(lab)
+    assert [each.getMessage() for each in caplog.records if "not asked for" in each.getMessage()] == []
+
+
 async def test_a_result_that_came_late_on_v2_is_taken() -> None:
     """And its bill is counted once."""
     with laboratory(20, version="v2", limits={"attempts": 1}) as lab:
