@@ -63,10 +63,10 @@ for number in range(rounds):
 """
 
 
-@pytest.mark.parametrize("rounds", [5, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [5, pytest.param(60, marks=pytest.mark.slow)])
 def test_of_two_processes_one_works_and_the_other_leaves(tmp_path: Path, rounds: int) -> None:
-    """Both are given the same shard of a new run at the same moment: one works, the other exits with 75, and each file
-    is paid once."""
+    """Both are given the same shard of a new run at the same moment: one works, the other exits with 75 (or with 0,
+    where a busy machine lets it begin when all is done), and each file is paid once."""
     with sandbox(tmp_path, "--api-key", KEY, "--job-duration-s", "0.4", "--job-duration-sigma", "0") as server:
         done = subprocess.run(
             [sys.executable, "-c", RACE, server.base_url, str(tmp_path), str(rounds)],
@@ -76,7 +76,9 @@ def test_of_two_processes_one_works_and_the_other_leaves(tmp_path: Path, rounds:
             env=environment(),
             check=True,
         )
-        assert [json.loads(line) for line in done.stdout.splitlines()] == [[0, 75]] * rounds, done.stderr
+        ends = Counter(map(tuple, map(json.loads, done.stdout.splitlines())))
+        assert ends.keys() <= {(0, 75), (0, 0)}, done.stderr
+        assert (ends.total(), ends[0, 75] > 0) == (rounds, True)
         paid = server.read_paid(server.ledger)
     assert paid == Counter(f"file-{number}-{place}" for number in range(rounds) for place in range(10))
 
