@@ -7,15 +7,18 @@ import os
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from classify_batch.cli.status import LINE_EVERY_S
 from tests.support.command_line import (
+    PATIENCE_S,
     command,
-    command_process,
     environment,
     on_a_terminal,
     read_status,
@@ -51,6 +54,22 @@ def started(work: Path, run_dir: Path) -> subprocess.Popen[str]:
     journal = run_dir / "journal.jsonl"
     until(lambda: journal.exists() and b'"collected"' in journal.read_bytes(), process)
     return process
+
+
+@contextmanager
+def watching(process: subprocess.Popen[str], run_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    """`status --watch` in a pipe, which has shown a run whose process is on, and stands still from here on."""
+    process.send_signal(signal.SIGSTOP)
+    words = [*COMMAND, "status", str(run_dir), "--watch"]
+    try:
+        with CommandProcess(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watched:
+            assert watched.stdout is not None
+            first = watched.stdout.readline()
+            assert first.startswith("running, ")
+            assert first.endswith(" left\n")
+            yield watched
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def test_status_says_what_happened_and_what_to_do(work: Path) -> None:
@@ -101,6 +120,7 @@ def test_a_killed_process_is_named_and_the_run_goes_on(work: Path) -> None:
 def test_time_left_and_pause_are_shown_while_a_run_is_on(work: Path) -> None:
     """A pace gives an estimate; a pause is among the limits in force, and ends the estimate."""
     run_dir = work / "run"
+    (work / "ids.txt").write_text("".join(f"file-{n}\n" for n in range(3000)))
     with started(work, run_dir) as process:
         status = read_status(run_dir)
         assert 0 < status["time_left_s"] < 600
@@ -116,14 +136,16 @@ def test_time_left_and_pause_are_shown_while_a_run_is_on(work: Path) -> None:
 def test_watch_ends_by_itself_plain_and_quiet_in_a_pipe(work: Path) -> None:
     """In a pipe: no escape code, hardly a line while nothing changes, the whole status at the end."""
     run_dir = work / "run"
-    with started(work, run_dir) as process:
-        watched = command_process("status", run_dir, "--watch", status=0)
-        assert process.wait() == 0
-    assert "\x1b" not in watched.stdout
-    first, *rest = watched.stdout.splitlines()
-    assert first.startswith("running, ")
-    assert first.endswith(" left")
-    assert rest[0] == "state       complete"
+    with started(work, run_dir) as process, watching(process, run_dir) as watched:
+        begun_s = time.monotonic()
+        process.send_signal(signal.SIGCONT)
+        rest, _ = watched.communicate(timeout=PATIENCE_S)
+        took_s = time.monotonic() - begun_s
+        assert (process.wait(), watched.returncode) == (0, 0)
+    assert "\x1b" not in rest
+    running = [line for line in rest.splitlines() if line.startswith("running, ")]
+    assert rest.splitlines()[len(running)] == "state       complete"
+    assert len(running) <= took_s / LINE_EVERY_S + 1
     assert json.loads(command("status", run_dir, "--watch", "--json").stdout)["state"] == "complete"
     assert "next: classify-batch verify" in on_a_terminal("status", str(run_dir), "--watch")
 
@@ -131,14 +153,11 @@ def test_watch_ends_by_itself_plain_and_quiet_in_a_pipe(work: Path) -> None:
 def test_who_stops_watching_stops_nothing_else(work: Path) -> None:
     """Ctrl-C ends the look at the run, which goes on; that is no error."""
     run_dir = work / "run"
-    with started(work, run_dir) as process:
-        words = [*COMMAND, "status", str(run_dir), "--watch"]
-        with CommandProcess(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
-            assert watching.stdout is not None
-            assert watching.stdout.readline().startswith("running, ")
-            watching.send_signal(signal.SIGINT)
-            assert watching.communicate()[1].strip() == "stopped watching; the run goes on"
-        assert watching.returncode == 75
+    with started(work, run_dir) as process, watching(process, run_dir) as watched:
+        watched.send_signal(signal.SIGINT)
+        assert watched.communicate(timeout=PATIENCE_S)[1].strip() == "stopped watching; the run goes on"
+        assert watched.returncode == 75
+        process.send_signal(signal.SIGCONT)
         assert process.wait() == 0
 
 
