@@ -11,6 +11,7 @@ jobs wait beside the others, and delay none of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio
@@ -29,6 +30,7 @@ from classify_batch.engine.job_answers import (
 from classify_batch.engine.shutdown import Stop
 from classify_batch.engine.stop_reasons import stop_for_vanished_job
 from classify_batch.errors import ApiError, ExitStatus, Verdict
+from classify_batch.file_keys import same_id
 from classify_batch.limits.retry import Backoff, retry_transient
 from classify_batch.model import AnsweredFile, Answers, Job, JobView
 from classify_batch.protocol.sanitize import printable_line
@@ -37,8 +39,17 @@ from classify_batch.vocabulary import JobStatus, Kind
 _MAY_PASS_SOON = frozenset({Verdict.LATER, Verdict.MISSING})
 """A job that the list shows as finished may be 404 elsewhere for a short time."""
 
+_OF_ONE_JOB = frozenset({Verdict.MISSING, Verdict.REFUSED})
+
 RESULTS_CALLS_MAX = 12
 """Some minutes of waits: a brief outage of the results alone passes meanwhile."""
+
+LAST_CALLS_MAX = 3
+
+OTHERS_MAX = 20
+"""So many other jobs are tried, to distinguish one job whose results can't be read from an outage of all results."""
+
+RATE_LIMITED = 429
 
 READ_AGAIN_S_FIRST = 1.0
 
@@ -176,20 +187,55 @@ class Collector:
     async def _read_results(self, view: JobView, asked: Sequence[str]) -> Answers:
         """A finished job's results. Where the API hands out other jobs' results and not this one's, its files fail as
         perhaps paid, and `--retry-failed` reads them again: one job must not stop the run at every start."""
-        # Counted across the retries: where others' results came meanwhile the job is to blame, and else the API.
-        read_before = self._results_read
         try:
-            answers = await retry_transient(
-                lambda: self._api.results(view, asked), retry_on=_MAY_PASS_SOON, calls_max=RESULTS_CALLS_MAX
-            )
+            return await self._request_results(view, asked, retry_on=_MAY_PASS_SOON)
         except ApiError as error:
-            if not is_refused_for_this_job(error, others_were_read=self._results_read > read_before):
+            if error.verdict not in _OF_ONE_JOB:
                 raise
             if await self._is_unfinished_or_stops(view):
                 return Answers(())  # there are none yet
             return Answers((), f"the API doesn't hand out the results of job {printable_line(view.job_id)} ({error})")
+
+    async def _request_results(
+        self, view: JobView, asked: Sequence[str], retry_on: frozenset[Verdict] = frozenset({Verdict.LATER})
+    ) -> Answers:
+        """A finished job's results.
+
+        Raises:
+            ApiError: they can't be had now. REFUSED or MISSING: for a reason that lies in this job.
+        """
+        read_before = self._results_read
+        try:
+            answers = await retry_transient(
+                lambda: self._api.results(view, asked), retry_on=retry_on, calls_max=RESULTS_CALLS_MAX
+            )
+        except ApiError as error:
+            if error.verdict is not Verdict.LATER or error.status == RATE_LIMITED:
+                raise
+            # Where others' results came meanwhile, or come now, the job is to blame, and else the API.
+            if self._results_read == read_before and not await self._can_read_another_job(view.job_id):
+                raise
+            answers = await self._request_results_last(view, asked)
         self._results_read += 1
         return answers
+
+    async def _request_results_last(self, view: JobView, asked: Sequence[str]) -> Answers:
+        """Once more, since an outage may have ended only now. Raises ApiError as `_request_results` does."""
+        try:
+            return await retry_transient(lambda: self._api.results(view, asked), calls_max=LAST_CALLS_MAX)
+        except ApiError as error:
+            if error.verdict is not Verdict.LATER or error.status == RATE_LIMITED:
+                raise
+            raise ApiError(error.call, Verdict.REFUSED, str(error), status=error.status, detail=error.detail) from error
+
+    async def _can_read_another_job(self, job_id: str) -> bool:
+        """Whether the results of another one of the latest jobs can be read now: not all of these have ended."""
+        others = [each for each in reversed([*await self._journal.latest_jobs()]) if not same_id(each, job_id)]
+        for other in others[:OTHERS_MAX]:
+            with suppress(ApiError):
+                await self._api.results(JobView(other, JobStatus.SUCCESS), ())
+                return True
+        return False
 
     async def _is_unfinished_or_stops(self, view: JobView) -> bool:
         """Whether a job whose results are refused is in flight after all. Stops the run where the API doesn't show the
@@ -212,9 +258,9 @@ class Collector:
         """Reads an old job's results: they don't lag any more. Where they can't be had, the run goes on without
         them."""
         try:
-            return await retry_transient(lambda: self._api.results(view, asked), calls_max=RESULTS_CALLS_MAX)
+            return await self._request_results(view, asked)
         except ApiError as error:
-            if error.verdict not in (Verdict.MISSING, Verdict.REFUSED):
+            if error.verdict not in _OF_ONE_JOB:
                 raise
             return Answers((), f"the API doesn't hand the job's results out any more ({error})")
 
@@ -268,14 +314,6 @@ class Collector:
             and view.status == JobStatus.ERROR,  # the vendor says that ERROR is free, and nothing about CANCELLED
             billed=billed,
         )
-
-
-def is_refused_for_this_job(error: ApiError, *, others_were_read: bool) -> bool:
-    """Whether a results call failed for a reason that lies in its job. A 5xx says so only if other jobs' results could
-    be read meanwhile; a 429 never does."""
-    if error.verdict is Verdict.LATER:
-        return others_were_read and error.status not in (None, 429)
-    return error.verdict in (Verdict.MISSING, Verdict.REFUSED)
 
 
 def stop_for_foreign_answers(job: Job, foreign: str) -> Stop:

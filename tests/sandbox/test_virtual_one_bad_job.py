@@ -8,9 +8,10 @@ import anyio
 import httpx
 import pytest
 
+from classify_batch.engine.collector import RESULTS_CALLS_MAX
 from classify_batch.errors import ExitStatus
 from classify_batch.vocabulary import TUNE_JSON, Log
-from tests.support.simulated_run import Lab, answer, ends_well, is_create, laboratory, nothing
+from tests.support.simulated_run import Lab, answer, as_it_is, ends_well, is_create, laboratory, nothing, retried_well
 
 pytestmark = pytest.mark.anyio
 
@@ -49,6 +50,70 @@ async def test_results_that_one_job_withholds_fail_its_files_alone(status: int) 
         assert (ending.state, ending.exit_status) == ("complete", ExitStatus.COMPLETE)
         assert await lab.judge() == {}
         assert lab.accepted() == 6
+
+
+def spoil_results(lab: Lab, kind: str) -> list[str]:
+    """Spoils the results of the first job whose results are asked for; returns the list that names the job."""
+    spoiled: list[str] = []
+
+    async def spoil(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        job_id = request.url.path.removesuffix("/results").rsplit("/", 1)[-1]
+        if not is_results(request) or job_id != (spoiled or [job_id])[0]:
+            return response
+        spoiled[:] = [job_id]
+        if kind == "cut off":
+            raise httpx.ReadError("the connection was closed", request=request)
+        return answer(200, {"items": [{"file_id": "file-0", "result": {"type": 7}}], "next_page_token": None})
+
+    lab.wire.after = spoil
+    return spoiled
+
+
+@pytest.mark.parametrize("kind", ["cut off", "of another shape"])
+async def test_results_of_one_job_that_never_come_whole_fail_its_files_alone(kind: str) -> None:
+    """Whatever makes them unreadable, it is this job: all others' can be read."""
+    with laboratory(60, files_per_job=10, job_duration_s=5.0, job_duration_sigma=0) as lab:
+        spoil_results(lab, kind)
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("complete", ExitStatus.FAILURES)
+        assert [*lab.codes().values()] == ["not_answered"] * 10
+        lab.wire.after = as_it_is
+        await retried_well(lab)
+        assert lab.accepted() == 6
+
+
+@pytest.mark.parametrize("kind", ["cut off", "of another shape"])
+async def test_a_bad_job_that_is_all_that_is_left_stops_no_run(kind: str) -> None:
+    """No other results come meanwhile: the latest job that has ended shows that it isn't the API. So it is for a retry,
+    which leaves its files failed as they were."""
+    with laboratory(60, files_per_job=10, job_duration_s=5.0, job_duration_sigma=0) as lab:
+        spoil_results(lab, kind)
+        assert await lab.run_until_power_cut(20.0, max) is None
+        assert len(lab.outcomes()) == 50
+        for retries in (False, True):
+            ending = await lab.run(retry_failed=retries)
+            assert (ending.state, ending.exit_status) == ("complete", ExitStatus.FAILURES)
+            assert [*lab.codes().values()] == ["not_answered"] * 10
+        lab.wire.after = as_it_is
+        await retried_well(lab)
+        assert lab.accepted() == 6
+
+
+async def test_an_outage_that_ends_only_now_fails_no_file() -> None:
+    """The results of another job come again: so the job's own are asked for once more before it is blamed."""
+    limits = {"jobs_in_flight": 1}
+    with laboratory(20, files_per_job=10, limits=limits, job_duration_s=5.0, job_duration_sigma=0) as lab:
+        asked = 0
+
+        async def fail(request: httpx.Request) -> httpx.Response | None:
+            nonlocal asked
+            asked += is_results(request)
+            failing = is_results(request) and 1 < asked <= 1 + RESULTS_CALLS_MAX
+            return answer(500, {"detail": "broken"}) if failing else None
+
+        lab.wire.before = fail
+        await ends_well(lab)
+        assert asked == 1 + RESULTS_CALLS_MAX + 2
 
 
 async def test_results_that_nobody_can_read_stop_the_run() -> None:
