@@ -6,6 +6,7 @@ outage) all of them obey; but to pause a run pauses no other one, and how long i
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -51,6 +52,7 @@ class SharedLimits:
         self._requests_in_flight = requests_in_flight
         self._creates_per_s = creates_per_s
         self._gate: RequestGate | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
         if self._gate is not None:
@@ -61,6 +63,7 @@ class SharedLimits:
             creates_per_s=self._creates_per_s,
         )
         await self._gate.__aenter__()
+        self._loop = _running_loop()
         return self
 
     async def __aexit__(
@@ -71,10 +74,23 @@ class SharedLimits:
             await gate.__aexit__(None, None, None)  # an error of the block passes as it is, and in no group
 
     def gate_of_one_run(self) -> Gate:
-        """The gate as one run sees it. Raises UsageError outside of the block."""
+        """The gate as one run sees it. Raises UsageError outside of the block, and in another event loop: its turns are
+        given by a task of that loop, and who waits in another one would wait for ever."""
         if self._gate is None:
             raise UsageError("the shared limits are not entered", hint="run inside of `async with limits:`")
+        if _running_loop() is not self._loop:
+            raise UsageError(
+                "the shared limits were entered in another event loop",
+                hint="`await arun(…)` in the loop that entered them; `run` has a loop of its own, also in a thread",
+            )
         return GateOfOneRun(self._gate)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None  # another kind of event loop
 
 
 class GateOfOneRun:

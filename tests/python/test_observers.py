@@ -238,6 +238,21 @@ def test_shared_limits_are_refused_in_words(tmp_path: Path) -> None:
         asyncio.run(main())
 
 
+def test_shared_limits_are_those_of_one_event_loop(tmp_path: Path) -> None:
+    """A run in a thread has a loop of its own, whose requests nobody would ever let pass: it is refused, unbegun."""
+
+    async def run_in_thread() -> None:
+        async with SharedLimits() as limits:
+            work = partial(run, sandbox_settings(), IDS, tmp_path / "run", shared_limits=limits)
+            with pytest.raises(UsageError, match="another event loop") as caught:
+                await asyncio.to_thread(work)
+            assert "arun" in caught.value.hint
+            assert not (tmp_path / "run").exists()
+            assert (await arun(sandbox_settings(), IDS, tmp_path / "run", shared_limits=limits)).state == "complete"
+
+    asyncio.run(run_in_thread())
+
+
 # --- Progress as one line ---------------------------------------------------------------------------------------------
 
 
