@@ -63,6 +63,18 @@ class ClassifyBatchError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors go from process to process: by what they hold, since not all are made of their message alone."""
+        return _restore_error, (type(self), self.args, self.__dict__)
+
+
+def _restore_error(
+    kind: type[ClassifyBatchError], args: tuple[object, ...], attributes: dict[str, object]
+) -> ClassifyBatchError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
 
 class UsageError(ClassifyBatchError):
     """A person mends it: settings, input or directory don't fit. Nothing was sent."""
