@@ -11,7 +11,6 @@ jobs wait beside the others, and delay none of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 import anyio
@@ -48,6 +47,9 @@ LAST_CALLS_MAX = 3
 
 OTHERS_MAX = 20
 """So many other jobs are tried, to distinguish one job whose results can't be read from an outage of all results."""
+
+UNREADABLE_MAX = 3
+"""So many of them may fail like that job: in an outage each call may last as long as its timeout."""
 
 RATE_LIMITED = 429
 
@@ -231,9 +233,15 @@ class Collector:
     async def _can_read_another_job(self, job_id: str) -> bool:
         """Whether the results of another one of the latest jobs can be read now: not all of these have ended."""
         others = [each for each in reversed([*await self._journal.latest_jobs()]) if not same_id(each, job_id)]
+        unreadable = 0
         for other in others[:OTHERS_MAX]:
-            with suppress(ApiError):
+            try:
                 await self._api.results(JobView(other, JobStatus.SUCCESS), ())
+            except ApiError as error:
+                unreadable += error.verdict not in _OF_ONE_JOB
+                if unreadable == UNREADABLE_MAX:
+                    break
+            else:
                 return True
         return False
 

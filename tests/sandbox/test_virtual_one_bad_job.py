@@ -8,7 +8,7 @@ import anyio
 import httpx
 import pytest
 
-from classify_batch.engine.collector import RESULTS_CALLS_MAX
+from classify_batch.engine.collector import RESULTS_CALLS_MAX, UNREADABLE_MAX
 from classify_batch.errors import ExitStatus
 from classify_batch.vocabulary import TUNE_JSON, Log
 from tests.support.simulated_run import Lab, answer, as_it_is, ends_well, is_create, laboratory, nothing, retried_well
@@ -129,6 +129,23 @@ async def test_results_that_nobody_can_read_stop_the_run() -> None:
         assert lab.outcomes() == {}
         lab.wire.before = nothing
         await ends_well(lab)
+
+
+async def test_few_other_jobs_are_asked_for_in_an_outage_of_the_results() -> None:
+    """Each call may last as long as its timeout, and the run shall end soon."""
+    limits = {"jobs_in_flight": 1}
+    with laboratory(30, files_per_job=1, limits=limits, job_duration_s=5.0, job_duration_sigma=0) as lab:
+        asked = 0
+
+        async def fail(request: httpx.Request) -> httpx.Response | None:
+            nonlocal asked
+            asked += is_results(request)
+            return answer(500, {"detail": "broken"}) if is_results(request) and asked > 25 else None
+
+        lab.wire.before = fail
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.INCOMPLETE)
+        assert (len(lab.outcomes()), asked) == (25, 25 + RESULTS_CALLS_MAX + UNREADABLE_MAX)
 
 
 async def test_a_job_that_the_api_refuses_to_show_is_found_in_the_list() -> None:
