@@ -49,7 +49,7 @@ OTHERS_MAX = 20
 """So many other jobs are tried, to distinguish one job whose results can't be read from an outage of all results."""
 
 UNREADABLE_MAX = 3
-"""So many of them may fail like that job: in an outage each call may last as long as its timeout."""
+"""So many of them may fail as that job does: in an outage each call may last as long as its timeout."""
 
 RATE_LIMITED = 429
 
@@ -73,6 +73,8 @@ class Collector:
         self._can_cancel = context.settings.api.capabilities.can_cancel
         self._late_slots = anyio.Semaphore(WAITING_JOBS_MAX)
         self._results_read = 0
+        self._last_read: str | None = None
+        self._being_read = set[str]()
         self._odd_confidence_warned = False
 
     async def collect_finished_jobs(self, finished: ObjectReceiveStream[Job]) -> None:
@@ -207,6 +209,7 @@ class Collector:
             ApiError: they can't be had now. REFUSED or MISSING: for a reason that lies in this job.
         """
         read_before = self._results_read
+        self._being_read.add(view.job_id)
         try:
             answers = await retry_transient(
                 lambda: self._api.results(view, asked), retry_on=retry_on, calls_max=RESULTS_CALLS_MAX
@@ -215,10 +218,13 @@ class Collector:
             if error.verdict is not Verdict.LATER or error.status == RATE_LIMITED:
                 raise
             # Where others' results came meanwhile, or come now, the job is to blame, and else the API.
-            if self._results_read == read_before and not await self._can_read_another_job(view.job_id):
+            if self._results_read == read_before and not await self._can_read_another_job():
                 raise
             answers = await self._request_results_last(view, asked)
+        finally:
+            self._being_read.discard(view.job_id)
         self._results_read += 1
+        self._last_read = view.job_id
         return answers
 
     async def _request_results_last(self, view: JobView, asked: Sequence[str]) -> Answers:
@@ -230,9 +236,11 @@ class Collector:
                 raise
             raise ApiError(error.call, Verdict.REFUSED, str(error), status=error.status, detail=error.detail) from error
 
-    async def _can_read_another_job(self, job_id: str) -> bool:
-        """Whether the results of another one of the latest jobs can be read now: not all of these have ended."""
-        others = [each for each in reversed([*await self._journal.latest_jobs()]) if not same_id(each, job_id)]
+    async def _can_read_another_job(self) -> bool:
+        """Whether the results of another job can be read now: of the last one whose results could be, or of one of the
+        latest, of which not all have ended. Those that are just being read tell by themselves."""
+        latest = [self._last_read, *reversed([*await self._journal.latest_jobs()])]
+        others = [each for each in latest if each and not any(same_id(each, one) for one in self._being_read)]
         unreadable = 0
         for other in others[:OTHERS_MAX]:
             try:

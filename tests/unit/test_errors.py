@@ -57,7 +57,7 @@ def test_an_error_arrives_whole_in_another_process(
 
 def test_every_error_can_be_copied() -> None:
     """Also those that nobody has thought of yet: with whatever arguments they are made."""
-    kinds = [ClassifyBatchError]
+    kinds: list[type[ClassifyBatchError]] = [ClassifyBatchError]
     for kind in kinds:
         kinds += kind.__subclasses__()
         error = kind.__new__(kind, "what happened")
