@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 from classify_batch.errors import ApiError
+from classify_batch.file_keys import file_key, file_keys
 from classify_batch.lifecycle import remainder, split_in_halves
 from classify_batch.model import Attempt, Failure, Part
 from classify_batch.ports import Documents
@@ -76,15 +77,15 @@ def decide_refused_create(
 
 
 def positions_named_in(attempt: Attempt, error: ApiError) -> list[int]:
-    """The files that an error names, by index or in its words."""
+    """The files that an error names, by index or in its words, however it spells a UUID."""
     # An index is exact, and goes first. It comes from the server: one outside the list must end no run.
     by_index = [attempt.positions[i] for i in error.file_indexes if 0 <= i < len(attempt.positions)]
     if by_index:
         return sorted(set(by_index))
-    pairs = list(zip(attempt.positions, attempt.api_ids, strict=True))
-    named = set(_FILE_NOT_IN_PROJECT.findall(error.detail))
-    if positions := [position for position, file_id in pairs if file_id in named]:
+    pairs = list(zip(attempt.positions, file_keys(attempt.api_ids), strict=True))
+    named = set(map(file_key, _FILE_NOT_IN_PROJECT.findall(error.detail)))
+    if positions := [position for position, key in pairs if key in named]:
         return positions
     # Whole words only: a short ID may be a part of another one.
-    words = {text for word in error.detail.split() for text in (word, word.strip(_PUNCTUATION))}
-    return [position for position, file_id in pairs if file_id in words]
+    words = {file_key(text) for word in error.detail.split() for text in (word, word.strip(_PUNCTUATION))}
+    return [position for position, key in pairs if key in words]

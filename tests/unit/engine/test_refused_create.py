@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from uuid import UUID
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -70,6 +73,17 @@ def test_other_words_name_a_file_too(words: str) -> None:
     """Punctuation around it doesn't matter."""
     failed, again = fates(attempt("a-1", "b-2", "c-3"), refusal(words.format("b-2")))
     assert (failed, again) == (["b-2"], [["a-1", "c-3"]])
+
+
+@pytest.mark.parametrize("words", ["File ID {} is not in Project ID p", "unknown file: {}."])
+@pytest.mark.parametrize("spelled", [str.upper, lambda uuid: uuid.replace("-", ""), "{{{}}}".format])
+def test_a_uuid_is_named_in_any_spelling(words: str, spelled: Callable[[str], str]) -> None:
+    """A server spells it in its own way, whichever way the input has."""
+    ours = [str(UUID(int=number)) for number in (0xA, 0xB, 0xC)]
+    named = words.format(spelled(ours[1]))
+    assert fates(attempt(*ours), refusal(named))[0] == [ours[1]]
+    shouted = [each.upper() for each in ours]
+    assert fates(attempt(*shouted), refusal(named))[0] == [shouted[1]]
 
 
 def test_a_place_in_the_body_names_a_file() -> None:
