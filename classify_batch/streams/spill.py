@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from classify_batch.errors import StoreError
+from classify_batch.streams.temporary_folder import find_temporary_folder
 from classify_batch.streams.uuid_lines import UuidLines
 
 NUMBER: Final = "H"
@@ -100,7 +101,7 @@ class TemporaryFile:
 
     def _open_file(self) -> FileIO:
         if self._file is None:
-            place = str(self._directory) if self._directory else None
+            place = str(self._directory or find_temporary_folder())
             try:
                 self._file = tempfile.TemporaryFile(buffering=0, dir=place)  # noqa: SIM115 - it is closed with this
             except OSError as error:
@@ -123,7 +124,7 @@ class TemporaryFile:
                 self._file.close()
 
     def _store_error(self, error: OSError) -> StoreError:
-        where = self._directory or tempfile.gettempdir()
+        where = self._directory or find_temporary_folder()
         return StoreError(
             f"temporary files in {where}: {error.strerror or error}",
             hint="finding repeated file IDs takes twice the input's size on disk; make room, or set TMPDIR",

@@ -25,6 +25,7 @@ from classify_batch.inputs.reading import Format
 from classify_batch.inputs.rows import Line, rows_from_lines
 from classify_batch.spelling import suggest
 from classify_batch.streams.closing import closing
+from classify_batch.streams.temporary_folder import find_temporary_folder
 
 if TYPE_CHECKING:
     from arro3.core import RecordBatch, RecordBatchReader, Schema
@@ -84,14 +85,14 @@ def _open_file(path: Path, name: str) -> IO[bytes]:
 
 
 async def _spool_to_file(blocks: AsyncIterator[bytes], name: str) -> IO[bytes]:
-    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the reader
+    folder = find_temporary_folder()
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by the reader
     try:
         async with closing(blocks) as stream:
             async for block in stream:
                 await to_thread.run_sync(file.write, block)
     except OSError as error:
         file.close()
-        folder = tempfile.gettempdir()
         raise StoreError(
             f"{name} can't be put into {folder}: {error.strerror}", hint="make room there, or set TMPDIR"
         ) from None

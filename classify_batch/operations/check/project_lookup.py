@@ -20,6 +20,7 @@ from classify_batch.operations.check.assess import FilesInProject, lookup_refuse
 from classify_batch.operations.check.findings import Finding, finding_from_error
 from classify_batch.operations.run_resources import RunResources, refuse_missing_documents
 from classify_batch.settings import Account, Settings, read_accounts, read_api_key
+from classify_batch.streams.temporary_folder import find_temporary_folder
 from classify_batch.vocabulary import SANDBOX
 
 CLOCK_S = 1.0
@@ -107,12 +108,16 @@ async def connect_with_key(settings: Settings, account: Account | None, stack: A
         except SettingsError as error:
             raise NoKeyError(str(error), hint=error.hint) from None
     embedded = settings.api.base_url == SANDBOX
-    path = Path(stack.enter_context(TemporaryDirectory(prefix="classify-batch-"))) if embedded else Path()
+    path = Path(stack.enter_context(_temporary_directory())) if embedded else Path()
     client, _ = await RunResources(settings, key, path, SystemClock(), stack).connect_client()
     api = make_api(settings, client, "check")
     # The cheapest call that needs the key. It also shows the server's clock, with which expiry times are compared.
     await retry_transient(partial(api.list_page, page_size=1), calls_max=CALLS_MAX)
     return client
+
+
+def _temporary_directory() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="classify-batch-", dir=find_temporary_folder())
 
 
 class NoKeyError(SettingsError):
