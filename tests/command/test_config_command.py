@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_line import HEADER, KEY, command
+from tests.support.command_line import HEADER, KEY, command, command_process
 
 CONFIG = """
 [api]
@@ -129,3 +129,9 @@ def test_a_span_has_a_unit(config: Path, tmp_path: Path) -> None:
     """`--max-runtime 4` may mean hours or seconds: it is asked for."""
     words = ("run", config, "--input", tmp_path, "--run-dir", tmp_path / "run", "--max-runtime")
     assert "4: of what? 4h, 4m or 4s" in command(*words, "4", status=2).stderr
+
+
+def test_a_terminal_that_lacks_characters_gets_their_escapes(config: Path) -> None:
+    """In a locale of ISO 8859 what is written with a dash or an ellipsis doesn't end the command."""
+    shown = command_process("config", "show", config, environ={"PYTHONIOENCODING": "latin-1"}, status=0).stdout
+    assert "\\u2013" in shown

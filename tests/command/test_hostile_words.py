@@ -28,7 +28,7 @@ def test_types_that_would_control_a_terminal_are_shown_without_it(
     assert all(c.isprintable() or c == "\n" for c in done.stdout + done.stderr)
 
 
-@pytest.mark.parametrize("kind", [TITLE, HALF_PAIR, "inv\x9b31moice", "inv\u202eoice", "inv\U000e0001oice"])
+@pytest.mark.parametrize("kind", [TITLE, HALF_PAIR, "inv\x9b31moice", "inv\u202eoice", "inv\U000e0001oice", "发票😀"])
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
 def test_json_keeps_the_words_whatever_the_terminals_encoding(tmp_path: Path, kind: str, encoding: str) -> None:
     """A program reads back what the server said, half a surrogate pair too; and no terminal obeys it."""

@@ -6,10 +6,13 @@ never ends or changes what a command does.
 stdout carries the result. Where it can't be written the command has failed to hand its result over: the first write
 that fails raises StdoutError. A broken pipe stays Python's BrokenPipeError, since nobody wants the rest. A closed
 stream is replaced by /dev/null.
+
+Characters that the stream's encoding doesn't have are written as JSON escapes.
 """
 
 from __future__ import annotations
 
+import codecs
 import io
 import json
 import os
@@ -24,6 +27,11 @@ from classify_batch.errors import ExitStatus, WorldError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+_ESCAPED_LIKE_JSON = "classify-batch-json"
+CHARACTER_ERRORS = {"strict": _ESCAPED_LIKE_JSON}
+"""How a stream treats characters that its encoding doesn't have, where Python would raise an error: in a locale of
+ISO 8859 even a dash is one."""
 
 _OWN_RESULT = (ExitStatus.COMPLETE, ExitStatus.FAILURES)
 
@@ -158,11 +166,19 @@ class ResultStream(io.FileIO):
 
 def install_streams() -> None:
     """Replaces the process's stdout and stderr by streams that behave as the head of this file says."""
+    codecs.register_error(_ESCAPED_LIKE_JSON, escape_like_json)
     occupy_closed_descriptors()
     if sys.stdout is sys.__stdout__:  # leave alone what a test, or an embedding program, put there
         sys.stdout = wrap_descriptor(ResultStream, 1, sys.__stdout__)
     if sys.stderr is sys.__stderr__:
         sys.stderr = wrap_descriptor(MessageStream, 2, sys.__stderr__, buffered=False)
+
+
+def escape_like_json(error: UnicodeError) -> tuple[str, int]:
+    """For `codecs`: the JSON escapes of what an encoding doesn't have, so that a line of JSON stays what it says."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
 
 
 def occupy_closed_descriptors() -> None:
@@ -182,7 +198,7 @@ def wrap_descriptor(kind: type[io.FileIO], number: int, before: TextIO | None, *
     return io.TextIOWrapper(
         io.BufferedWriter(stream) if buffered else stream,
         encoding="utf-8" if before is None else before.encoding,
-        errors=None if before is None else before.errors,
+        errors=None if before is None else CHARACTER_ERRORS.get(before.errors or "strict", before.errors),
         line_buffering=before is not None,
         write_through=not buffered,
     )
