@@ -20,7 +20,7 @@ from classify_batch.llamacloud.answer_time import AnswerTimeBackend
 from classify_batch.llamacloud.exchange import Exchanges, translate_errors
 from classify_batch.llamacloud.network import NetworkBackend
 from classify_batch.llamacloud.proxies import choose_proxy
-from classify_batch.llamacloud.tls import make_ssl_context
+from classify_batch.llamacloud.tls import make_plain_context, make_ssl_context
 from classify_batch.llamacloud.tunnel import TunnelBackend
 from classify_batch.ports import Lease
 
@@ -156,7 +156,7 @@ class Route:
         port = self._url.port or _PORTS[self._url.scheme]
         self._proxy = None if is_local else choose_proxy(self._url.host, port, environ)
         # One context for all connections: it takes 25 ms to make.
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_local else make_ssl_context(environ)
+        self._context = make_plain_context() if is_local else make_ssl_context(environ)
 
     def make_connection(self) -> Connection:
         return Connection(self._url, self._context, self._through_proxy(self._backend))

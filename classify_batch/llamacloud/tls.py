@@ -14,6 +14,7 @@ from pathlib import Path
 
 import certifi
 
+from classify_batch.errors import SettingsError
 from classify_batch.settings.tls_files import (
     CERTIFICATES_FILE,
     CERTIFICATES_FOLDER,
@@ -27,8 +28,9 @@ def make_ssl_context(environ: Mapping[str, str]) -> ssl.SSLContext:
     """The context for servers, with the authorities that the environment names. Takes 25 ms.
 
     Raises:
-        SettingsError: one of the variables names nothing that can be used.
+        SettingsError: one of the variables names nothing that can be used; or OpenSSL itself can't be.
     """
+    make_plain_context()  # first: what OpenSSL can't do is not to be blamed on a file of certificates
     _refuse_unusable_key_log(environ)
     if file := environ.get(CERTIFICATES_FILE):
         return _trust_file(file)
@@ -38,6 +40,18 @@ def make_ssl_context(environ: Mapping[str, str]) -> ssl.SSLContext:
             raise unusable_error(CERTIFICATES_FOLDER, folders, "is no folder")
         return ssl.create_default_context(capath=folders)
     return ssl.create_default_context(cafile=certifi.where())
+
+
+def make_plain_context() -> ssl.SSLContext:
+    """A context that trusts nobody, for connections without TLS. Raises SettingsError: OpenSSL can't be used."""
+    try:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    except ssl.SSLError as error:  # its configuration may want a module of algorithms (FIPS) that isn't there
+        raise SettingsError(
+            f"OpenSSL can't be used: {error}",
+            hint="mend OpenSSL's configuration, which OPENSSL_CONF in the environment may name; `openssl list -providers` "
+            "tells what is wrong with it",
+        ) from None
 
 
 def _trust_file(file: str) -> ssl.SSLContext:

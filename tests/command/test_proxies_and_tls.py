@@ -477,3 +477,18 @@ def test_the_hint_about_paths_is_also_in_json(call: Call, api: str) -> None:
     """Programs get it, too."""
     done = call(f"{api}/api/v1", *COMMANDS["check"], "--json")
     assert "leave /api/v1 out of api.base_url" in json.dumps(json.loads(done.out))
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", None])
+@pytest.mark.usefixtures("call")
+def test_an_openssl_without_algorithms_is_2_and_no_fault_of_a_file(variable: str | None, tmp_path: Path) -> None:
+    """A configuration of OpenSSL that wants a module which isn't there (FIPS) leaves it without any cipher."""
+    module = "[module]\nmodule = /nowhere/fips.so\nactivate = 1\n"
+    (tmp_path / "openssl.cnf").write_text(f"openssl_conf = o\n[o]\nproviders = p\n[p]\nfips = module\n{module}")
+    environ: dict[str, str | None] = {"OPENSSL_CONF": str(tmp_path / "openssl.cnf"), "SSL_CERT_FILE": None}
+    if variable is not None:
+        environ[variable] = write_authority(tmp_path / "authority.pem")
+    words = (*COMMANDS["run"], "--base-url", "https://127.0.0.1:9")
+    done = command_process(*words, folder=tmp_path, environ=environ, status=2)
+    assert "OpenSSL can't be used" in done.stderr
+    assert "OPENSSL_CONF" in done.stderr
