@@ -10,7 +10,7 @@ import os
 import tempfile
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -141,13 +141,25 @@ class _Batches:
 
     def _call_or_raise_source_error(self, call: Callable[[], Any]) -> Any:
         try:
-            return call()
-        except Exception as error:  # noqa: BLE001 - the library has no class of its own for what is damaged
-            raise SourceError(f"{self._what}: {_in_one_line(error)}", hint=_GET_AGAIN) from None
-        except BaseException as error:
-            if type(error).__name__ != "PanicException":
-                raise
-            raise SourceError(f"{self._what}: {_in_one_line(error)}", hint=_GET_AGAIN) from None
+            return _call_library(call)
+        except _LibraryError as error:
+            raise SourceError(f"{self._what}: {error}", hint=_GET_AGAIN) from None
+
+
+class _LibraryError(Exception):
+    """What the library raised, in one line."""
+
+
+def _call_library(call: Callable[[], Any]) -> Any:
+    """What the call returns. Raises _LibraryError for whatever the library raises, panics among it."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 - the library has no class of its own
+        raise _LibraryError(_in_one_line(error)) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise _LibraryError(_in_one_line(error)) from None
 
 
 def _in_one_line(error: BaseException) -> str:
@@ -163,9 +175,8 @@ def _find_columns(schema: Schema, reader: ObjectReader) -> list[int]:
     ]
     field = schema.field(places[0])
     if not _holds_text(field.type) and not _holds_uuids(field):
-        kind = str(field.type).strip().removeprefix("arro3.core.DataType<").removesuffix(">")
         raise SourceError(
-            f"{reader.name}: the column {shorten(reader.column)} holds {kind}, and file IDs are text",
+            f"{reader.name}: the column {shorten(reader.column)} holds {_type_name(field.type)}, and file IDs are text",
             hint=f"{COLUMN_HINT}, or write it as text (`cast({reader.column} as varchar)`)",
         )
     return places
@@ -200,8 +211,7 @@ def _rows_of_batch(batch: RecordBatch, places: Sequence[int], first: int, reader
         file_ids = [None if each is None else str(UUID(bytes=each)) for each in file_ids]
     if not reader.carry and all_valid(file_ids):
         return list(file_ids)
-    fields = [batch.schema.field(place) for place in places[1:]]
-    columns = [_json_column(_values_of(batch, place), field) for place, field in zip(places[1:], fields, strict=True)]
+    columns = [_carried_values(batch, place, first, reader.name) for place in places[1:]]
     lines = []
     for number, row in enumerate(zip(file_ids, *columns, strict=True), first):
         if (fault := check_file_id(reader.name, number, row[0], "row")) is not None:
@@ -219,17 +229,42 @@ def _values_of(batch: RecordBatch, place: int) -> list[Any]:
     return list(batch.column(place).to_pylist())
 
 
-def _json_column(values: Sequence[Any], field: Any) -> list[Any]:
+def _carried_values(batch: RecordBatch, place: int, first: int, name: str) -> list[Any]:
+    """The values of a carried column as JSON has them. Raises SourceError where the library has no value of Python for
+    one: a time behind the year 9999, a type that it can't convert."""
+    field = batch.schema.field(place)
+    try:
+        values = _call_library(lambda: _values_of(batch, place))
+        if _holds_dates(field.type) and values.count(None) != batch.column(place).null_count:
+            raise _LibraryError("a date out of range")  # which the library makes None
+    except _LibraryError as error:
+        rows = f"row {first}" if batch.num_rows == 1 else f"rows {first} to {first + batch.num_rows - 1}"
+        raise SourceError(
+            f"{name}: the column {shorten(field.name)} holds {_type_name(field.type)}, and what it holds in {rows} "
+            f"can't be carried: {error}",
+            hint=f"write the column as text (`cast({field.name} as varchar)`), or carry another one",
+        ) from None
     if _holds_uuids(field):
         return [None if value is None else str(UUID(bytes=value)) for value in values]
     return list(map(to_json_value, values))
 
 
+def _holds_dates(kind: Any) -> bool:
+    from arro3.core import DataType  # noqa: PLC0415 - an extra
+
+    return any(check(kind) for check in (DataType.is_date32, DataType.is_date64))
+
+
+def _type_name(kind: Any) -> str:
+    return str(kind).strip().removeprefix("arro3.core.DataType<").removesuffix(">")
+
+
 def to_json_value(value: Any) -> Any:
-    """A value as JSON has it: times in ISO 8601, decimals as they are written, bytes in Base64, maps as pairs."""
+    """A value as JSON has it: times and spans in ISO 8601, decimals as they are written, bytes in Base64, maps as
+    pairs."""
     match value:
-        case datetime() | date() | time():
-            return value.isoformat()
+        case datetime() | date() | time() | timedelta():
+            return _iso_duration(value) if isinstance(value, timedelta) else value.isoformat()
         case Decimal():
             return str(value)
         case bytes():
@@ -240,3 +275,10 @@ def to_json_value(value: Any) -> Any:
             return [to_json_value(each) for each in value]
         case _:
             return value
+
+
+def _iso_duration(span: timedelta) -> str:
+    """A span in seconds, such as `PT90.5S`: a day may have any number of them."""
+    seconds, rest = divmod(abs(span) // timedelta(microseconds=1), 10**6)
+    fraction = f".{rest:06}".rstrip("0") if rest else ""
+    return f"{'-' if span < timedelta() else ''}PT{seconds}{fraction}S"

@@ -123,6 +123,48 @@ async def test_carried_columns_become_json(tmp_path: Path, kind: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("microseconds", "text"),
+    [(90_500_000, "PT90.5S"), (-1, "-PT0.000001S"), (0, "PT0S"), (3 * 86_400_000_000, "PT259200S")],
+)
+async def test_spans_are_carried(tmp_path: Path, kind: str, microseconds: int, text: str) -> None:
+    """The intervals of databases: ISO 8601, in seconds."""
+    spans = Array([microseconds, None], type=DataType.int64()).cast(DataType.duration("us"))
+    (tmp_path / "in").write_bytes(encoded(kind, {"file_id": ids("a", "b"), "span": spans}))
+    rows = await read(tmp_path / "in", carry=("span",))
+    assert [json.loads(row.partition("\t")[2])["span"] for row in rows] == [text, None]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [
+        (Array([1, 10**12], type=DataType.int64()).cast(DataType.timestamp("s")), "year 33658"),
+        (Array([1, -(10**8)], type=DataType.int32()).cast(DataType.date32()), "a date out of range"),
+        (Array([1, 2], type=DataType.int64()).cast(DataType.timestamp("us", tz="Mars/Olympus")), "Mars/Olympus"),
+    ],
+    ids=["time", "date", "time zone"],
+)
+async def test_what_python_has_no_value_for_is_named(tmp_path: Path, kind: str, column: Array, words: str) -> None:
+    """Seconds that were taken for milliseconds, a date that stands for no end: an error with the column and its type,
+    and never null in place of the value. Whoever doesn't carry the column has nothing to do with it."""
+    (tmp_path / "in").write_bytes(encoded(kind, {"file_id": ids("a", "b"), "until": column}))
+    assert await read(tmp_path / "in") == ["a", "b"]
+    with pytest.raises(SourceError, match=r"the column 'until' holds .* in rows 1 to 2 can't be carried") as caught:
+        await read(tmp_path / "in", carry=("until",))
+    assert words in str(caught.value)
+    assert "cast(until as varchar)" in caught.value.hint
+
+
+async def test_a_type_that_the_library_cannot_convert_is_named(tmp_path: Path) -> None:
+    """It panics then, which is no error of Python's usual kinds."""
+    runs = pytest.importorskip("pyarrow").RunEndEncodedArray.from_arrays([1, 2], ["x", "y"])
+    (tmp_path / "in").write_bytes(encoded("arrow", {"file_id": ids("a", "b"), "x": Array.from_arrow(runs)}))
+    with pytest.raises(SourceError, match="the column 'x' holds RunEndEncoded"):
+        await read(tmp_path / "in", carry=("x",))
+
+
 async def test_uuid_columns_hold_uuids(tmp_path: Path) -> None:
     """The type that PostgreSQL's and DuckDB's UUIDs have in Parquet: 16 bytes, read as text."""
     metadata = {"ARROW:extension:name": "arrow.uuid", "ARROW:extension:metadata": ""}
