@@ -233,7 +233,8 @@ def upload(
     """Uploads files to the project, each content once; the same call again sends only what is missing.
 
     Args:
-        paths: files, and with `recursive` folders: all files in them, except hidden ones; links aren't followed.
+        paths: files, and with `recursive` folders: all files in them, except hidden ones; links to folders aren't
+            followed.
         concurrency: files in flight, 1 to 64.
 
     Returns:

@@ -22,8 +22,10 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from classify_batch.clock import SystemClock
 from classify_batch.errors import SourceError, UsageError
+from classify_batch.inputs.folder import Protected
 from classify_batch.llamacloud.file_client import FileClient, FileRefusedError, Stored
 from classify_batch.llamacloud.raw_bodies import Body
+from classify_batch.operations.folder_request import KEY_FILE_VARIABLE, protected_paths
 from classify_batch.operations.jobs.single_calls import connect_client, ending_single_call
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX, StoredFile
@@ -102,7 +104,8 @@ async def upload_files(
     """Uploads files; calls `on_end` with the end of each, in no particular order.
 
     Args:
-        paths: files, and with `recursive` folders: all files in them, except hidden ones; links aren't followed.
+        paths: files, and with `recursive` folders: all files in them, except hidden ones; links to folders aren't
+            followed.
         concurrency: files in flight; none is ever held in memory as a whole.
 
     Raises:
@@ -230,11 +233,13 @@ def error_reason(error: OSError) -> str:
 
 
 def hash_file(path: Path) -> HashedFile:
-    """Hashes a file, in bounded memory. Raises OSError."""
+    """Hashes a file, in bounded memory. Raises OSError, also for the file of the API key, which never leaves."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # else opening a pipe blocks
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(0, "it is not a regular file")
+        if Protected(protected_paths(None)).is_protected(path, found):
+            raise OSError(0, f"{KEY_FILE_VARIABLE} names it: the API key is no document")
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return HashedFile(path, f"sha256-{digest}", found.st_size, found.st_mtime_ns)
 

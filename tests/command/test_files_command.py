@@ -326,6 +326,22 @@ def test_files_that_can_not_be_read_fail_with_their_reason(call: Call, tmp_path:
     assert len(done.lines) == 1
 
 
+def test_the_file_of_the_key_is_never_uploaded(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither out of a folder, nor by its own name, nor by a link or a second name."""
+    write(tmp_path / "in", 1)
+    (tmp_path / "in" / "key.txt").write_text("llx-s3cr3t-key")
+    (tmp_path / "in" / "link.txt").symlink_to("key.txt")
+    os.link(tmp_path / "in" / "key.txt", tmp_path / "in" / "other.txt")
+    monkeypatch.setenv("LLAMA_CLOUD_API_KEY_FILE", str(tmp_path / "in" / "key.txt"))
+    with store() as server:
+        done = call(server.base_url, "upload", "--recursive", "in", "in/key.txt")
+    assert done.status == 1
+    assert [line["path"] for line in done.lines] == ["in/00.txt"]
+    assert [each["external_file_id"] for each in server.files] == [done.lines[0]["external_file_id"]]
+    for name in ("key.txt", "link.txt", "other.txt"):
+        assert f"failed: in/{name}: LLAMA_CLOUD_API_KEY_FILE names it: the API key is no document\n" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
