@@ -5,13 +5,14 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from anyio.lowlevel import checkpoint
 
 from classify_batch.errors import SourceError
 from classify_batch.inputs.formats.objects import ObjectReader
+from classify_batch.inputs.formats.repeated_keys import RepeatingObject, make_object, may_repeat
 from classify_batch.inputs.ids import shorten
 from classify_batch.inputs.lines import LINE_BYTES_MAX
 from classify_batch.streams.closing import closing
@@ -21,6 +22,9 @@ _BYTE_ORDER_MARK = "\ufeff"
 _HINT = 'a JSON array is ["ID", …] or [{"file_id": "ID"}, …]'
 
 _decode_value = json.JSONDecoder().raw_decode
+_decode_with_repeats = json.JSONDecoder(object_pairs_hook=make_object).raw_decode
+
+Decode = Callable[[str, int], tuple[Any, int]]
 
 
 async def read_json_array(blocks: AsyncIterator[bytes], reader: ObjectReader) -> AsyncIterator[list[str]]:
@@ -48,7 +52,8 @@ async def read_json_array(blocks: AsyncIterator[bytes], reader: ObjectReader) ->
 
 
 def _read_batch(values: list[Any], first: int, reader: ObjectReader) -> list[str]:
-    if not reader.carry and (file_ids := reader.read_plain_ids(values)) is not None:
+    repeats = any(isinstance(value, RepeatingObject) for value in values)
+    if not reader.carry and not repeats and (file_ids := reader.read_plain_ids(values)) is not None:
         return file_ids
     return reader.read_rows(enumerate(values, first))
 
@@ -73,12 +78,13 @@ class _ArrayParser:
     def parse_items(self, text: str) -> list[Any]:
         """The items that end in this piece."""
         self._text += text
-        at = 0 if self._begun else self._find_begin()
-        values: list[Any] = []
-        while not self.ended and (item := self._next_item(at)) is not None:
-            value, at = item
-            values += value
-            self.items += len(value)
+        begin = 0 if self._begun else self._find_begin()
+        items = self.items
+        values, at = self._take_items(begin, _decode_value)
+        objects = sum(isinstance(value, dict) for value in values)
+        if objects and may_repeat(self._text[begin:at], self._reader.wanted_keys, objects):
+            self.items, self.ended = items, False
+            values, at = self._take_items(begin, _decode_with_repeats)
         if self.ended and self._text[at:].strip(" \t\r\n"):
             raise _item_error(self._reader, self.items + 1, "something stands behind the array's end")
         self._line += self._text.count("\n", 0, at)
@@ -87,6 +93,15 @@ class _ArrayParser:
             too_long = f"{shorten(self._text)} is not JSON, or longer than {LINE_BYTES_MAX} bytes"
             raise _item_error(self._reader, self.items + 1, self.find_bad_json() or too_long)
         return values
+
+    def _take_items(self, at: int, decode: Decode) -> tuple[list[Any], int]:
+        """The items from a place on, and the place behind the last of them."""
+        values: list[Any] = []
+        while not self.ended and (item := self._next_item(at, decode)) is not None:
+            value, at = item
+            values += value
+            self.items += len(value)
+        return values, at
 
     def find_bad_json(self) -> str | None:
         """What in the next item isn't JSON, whatever comes behind it; None where the text is only too short."""
@@ -118,7 +133,7 @@ class _ArrayParser:
         self._begun = True
         return at + 1
 
-    def _next_item(self, at: int) -> tuple[list[Any], int] | None:
+    def _next_item(self, at: int, decode: Decode) -> tuple[list[Any], int] | None:
         """The next item, if it is whole and what follows it is there, and the place behind it."""
         if not self._begun:
             return None
@@ -131,7 +146,7 @@ class _ArrayParser:
             self.ended = True
             return [], at + 1
         try:
-            value, end = _decode_value(text, at)
+            value, end = decode(text, at)
         except (ValueError, RecursionError):
             return None  # it may go on in the next piece; if there is none, or it grows too long, the caller says so
         end = _skip_blanks(text, end)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from classify_batch.inputs.formats.repeated_keys import RepeatingObject
 from classify_batch.inputs.ids import (
     COLUMN,
     Fault,
@@ -23,6 +24,7 @@ from classify_batch.spelling import suggest
 
 CARRY_HINT = "name columns that are there with --carry"
 COLUMN_HINT = "name the column of the file IDs with --column"
+REPEATED_HINT = "leave all but one out: nobody can tell which one is meant"
 SURPLUS_HINT = 'quote a value that holds the delimiter: "…"'
 
 Numbered = Iterable[tuple[int, Any]]
@@ -47,6 +49,11 @@ class ObjectReader:
     unit: str = "line"
     bare: bool = False
     optional: frozenset[str] = frozenset()
+
+    @property
+    def wanted_keys(self) -> tuple[str, ...]:
+        """The keys that are read."""
+        return (self.column, *self.carry)
 
     def read_plain_ids(self, values: Sequence[Any]) -> list[str] | None:
         """The file IDs of values that all are as they should be, else None. Nothing may be carried."""
@@ -82,6 +89,11 @@ class ObjectReader:
         if (cells := _count_surplus(value)) > 0:
             what = f"{len(value) - 1 + cells} cells under a header of {len(value) - 1}"
             self.on_fault(self.make_fault(number, what, SURPLUS_HINT))
+            return
+        repeated = value.repeated if isinstance(value, RepeatingObject) else ()
+        if twice := [each for each in self.wanted_keys if each in repeated]:
+            what = f"the key {shorten(twice[0])} comes more than once in one object"
+            self.on_fault(self.make_fault(number, what, REPEATED_HINT))
             return
         if self.column not in value:
             self.on_fault(self._missing_column_fault(number, self.column, value, COLUMN_HINT))

@@ -137,6 +137,32 @@ async def test_faults_of_jsonl_name_their_line(tmp_path: Path, bad: str, message
     assert message in str(error)
 
 
+@pytest.mark.parametrize("end", ["", ', "meta": {}', ', "file_id": "c"'])
+@pytest.mark.parametrize("key", ["file_id", "größe"])
+@pytest.mark.parametrize("name", ["in.jsonl", "in.json"])
+async def test_a_key_that_comes_twice_in_an_object_is_a_fault(tmp_path: Path, name: str, key: str, end: str) -> None:
+    """Decoders take the last one, or the first: a file would be paid that nobody meant. Keys that nobody wants, and
+    those of objects inside, may come as they like."""
+    options = InputOptions(carry=("größe",) if key == "größe" else ())
+
+    async def read_items(*items: str) -> list[str]:
+        text = "\n".join(items) if name == "in.jsonl" else f"[{', '.join(items)}]"
+        (tmp_path / name).write_text(text)
+        return [row async for batch in open_source(tmp_path / name, options) for row in batch]
+
+    sound = '{"file_id": "a", "größe": 1, "x": 1, "x": 2, "carried": {"file_id": "b", "file_id": "b"}}'
+    assert [row.partition("\t")[0] for row in await read_items(sound, sound)] == ["a", "a"]
+    with pytest.raises(SourceError, match=r"(line|item) 3: the key '.*' comes more than once in one object") as caught:
+        await read_items(sound, sound, f'{{"file_id": "b", "größe": 2, "{key}": "b"{end}}}')
+    assert caught.value.hint
+
+
+async def test_ids_beside_objects_hide_no_key_that_comes_twice(tmp_path: Path) -> None:
+    """An array may hold both."""
+    with pytest.raises(SourceError, match="item 2: the key 'file_id' comes more than once"):
+        await read(tmp_path / "in", '["a", {"file_id": "b", "file_id": "c"}]')
+
+
 async def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
     """Blocks are not collected beyond the longest line allowed."""
     taken = 0
