@@ -22,10 +22,14 @@ _LAYERS_MAX = 3
 """An archive in an archive in an archive is a mistake, or hostile."""
 
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_SKIPPED = b"\x2a\x4d\x18"
+"""Behind a byte from 0x50 to 0x5f: a frame of zstd that holds no text. pzstd begins its files with one."""
+
 _TAR_AT, _TAR = 257, b"ustar"
 HEAD_BYTES = 512
 
 _TO_TABLE = "export it as CSV or JSONL with a file_id column"
+_GET_AGAIN = "get the file once more"
 _UNPACK = "unpack it, and give what is inside, or gzip or zstd instead"
 _NOT_TEXT: tuple[tuple[bytes, str, str], ...] = (
     (b"PARE", "encrypted Parquet", _TO_TABLE),
@@ -42,6 +46,7 @@ _NOT_TEXT: tuple[tuple[bytes, str, str], ...] = (
     (b"\xff\xff\xff\xff", "a stream of Arrow batches", "write it as an Arrow file, or as Parquet"),
     (b"Obj\x01", "an Avro file", _TO_TABLE),
     (b"ORC", "an ORC file", _TO_TABLE),
+    (b"FEA1", "a Feather file of version 1", "write it as version 2, which is an Arrow file, or as Parquet"),
     (b"\x93NUMPY", "a NumPy array", _TO_TABLE),
     (b"\x89HDF", "an HDF5 file", _TO_TABLE),
     *((bytes((0x80, protocol)), "a pickle of Python", _TO_TABLE) for protocol in (2, 3, 4, 5)),
@@ -67,13 +72,14 @@ async def decompress(blocks: AsyncIterator[bytes], name: str, layers: int = 0) -
         peeked = Peeked(stream)
         head = await peeked.peek_beginning(lambda held: len(held) >= HEAD_BYTES or b"\n" in held)
         refuse_what_is_no_text(head, name)
-        if not head.startswith((_GZIP, _ZSTD)):
+        is_gzip = head.startswith(_GZIP)
+        if not is_gzip and not is_zstd(head):
             async for block in peeked:
                 yield block
             return
         if layers == _LAYERS_MAX:
             raise SourceError(f"{name} is compressed more than {_LAYERS_MAX} times", hint=_UNPACK)
-        unpacked = _unpack_gzip(aiter(peeked), name) if head.startswith(_GZIP) else _unpack_zstd(aiter(peeked), name)
+        unpacked = _unpack_gzip(aiter(peeked), name) if is_gzip else _unpack_zstd(aiter(peeked), name)
         async with closing(decompress(unpacked, name, layers + 1)) as text:
             async for block in text:
                 yield block
@@ -86,6 +92,11 @@ def refuse_what_is_no_text(head: bytes, name: str) -> None:
             raise SourceError(f"{name} is {what}, which can't be read as an input", hint=hint)
     if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         raise SourceError(f"{name} is a tar archive, which can't be read as an input", hint=_UNPACK)
+
+
+def is_zstd(head: bytes) -> bool:
+    """Whether a file that begins so is compressed by zstd."""
+    return head.startswith(_ZSTD) or (head[1:4] == _SKIPPED and head[0] & 0xF0 == 0x50)
 
 
 def is_plain_line(head: bytes) -> bool:
@@ -129,7 +140,7 @@ async def _unpack_zstd(blocks: AsyncIterator[bytes], name: str) -> AsyncIterator
                 try:
                     yield unpacker.decompress(data)
                 except refusal as error:
-                    _raise_damaged(name, "zstd", error)
+                    _raise_damaged(name, "zstd", error, _zstd_hint(str(error)))
                 data = unpacker.unused_data if unpacker.eof else b""
     if not unpacker.eof:
         _raise_cut_off(name, "zstd")
@@ -153,8 +164,19 @@ def _find_zstd(name: str) -> tuple[Callable[[], _Unpacker], type[Exception]]:
     return lambda: package.ZstdDecompressor().decompressobj(), package.ZstdError
 
 
-def _raise_damaged(name: str, what: str, error: Exception) -> NoReturn:
-    raise SourceError(f"{name} can't be unpacked ({what}): {error}", hint="get the file once more") from None
+def _zstd_hint(error: str) -> str:
+    """What to do about an error of zstd's library, whose words are the same in every program."""
+    if "too much memory" in error:
+        return (
+            "unpack it first, since it was packed with --long: `zstd -dc --long=31 FILE | classify-batch … --input -`"
+        )
+    if "ictionary" in error:
+        return "unpack it first, with its dictionary: `zstd -dc -D DICTIONARY FILE | classify-batch … --input -`"
+    return _GET_AGAIN
+
+
+def _raise_damaged(name: str, what: str, error: Exception, hint: str = _GET_AGAIN) -> NoReturn:
+    raise SourceError(f"{name} can't be unpacked ({what}): {error}", hint=hint) from None
 
 
 def _raise_cut_off(name: str, what: str) -> NoReturn:

@@ -75,6 +75,7 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gzip of two members": lambda data: gzip.compress(data[:9]) + gzip.compress(data[9:]) + bytes(512),
     "zstd": zstandard.compress,
     "zstd of two frames": lambda data: zstandard.compress(data[:9]) + zstandard.compress(data[9:]),
+    "zstd behind a frame without text": lambda data: b"\x5a*M\x18\3\0\0\0abc" + zstandard.compress(data),
     "gzip in zstd, UTF-16": lambda data: zstandard.compress(gzip.compress(data.decode().encode("utf-16"))),
 }
 
@@ -250,11 +251,15 @@ REFUSED: list[tuple[str | bytes, str, str]] = [
     (gzip.compress(b"a\n" * 999)[:10] + b"\xff" * 99, "can't be unpacked (gzip)", "once more"),
     (zstandard.compress(os.urandom(999).hex().encode())[:-9], "ends in the middle of its zstd data", "once more"),
     (zstandard.compress(b"a\n" * 999)[:9] + b"x" * 99, "can't be unpacked (zstd)", "once more"),
+    (b"\x28\xb5\x2f\xfd\0\xa8\x11\0\0a\n", "can't be unpacked (zstd)", "zstd -dc --long=31"),
+    (b"\x28\xb5\x2f\xfd\1\0\5\x11\0\0a\n", "can't be unpacked (zstd)", "zstd -dc -D DICTIONARY"),
+    (b"\x5a*M\x18\3\0\0\0a", "ends in the middle of its zstd data", "once more"),
     ("a\nb".encode("utf-16")[:-1], "is not UTF-16-LE", "UTF-8"),
     (bz2.compress(b"a\n"), "is compressed by bzip2", "unpack"),
     (b"\x1f\x9d\x90a\xc4", "is compressed by compress (.Z)", "unpack"),
     (b"Rar!\x1a\x07\x01\0", "is a RAR archive", "unpack"),
     (pickle.dumps(["a", "b"]), "is a pickle of Python", "CSV or JSONL"),
+    (b"FEA1\0\0\0\0\1\xff", "is a Feather file of version 1", "version 2"),
     (b"\x89HDF\r\n\x1a\n\0", "is an HDF5 file", "CSV or JSONL"),
     (zip_of(b"a\n"), "an Excel workbook (.xlsx) or a ZIP archive", "CSV UTF-8"),
     (tar_of(b"a\n"), "is a tar archive", "unpack"),
