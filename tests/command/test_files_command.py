@@ -395,17 +395,29 @@ def test_a_big_file_is_never_held_in_memory(tmp_path: Path) -> None:
 def test_a_signal_ends_an_upload_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     """It leaves at once with 75, says how far it came, and the same command goes on."""
     write(tmp_path / "in", 200)
-    with store() as server:
+    signalled = threading.Event()
+
+    def wait_for_signal(upload: int, _name: str) -> int:
+        if upload > 20:
+            signalled.wait(PATIENCE_S)
+        return 200
+
+    with store(upload=wait_for_signal) as server:
         command = [*COMMAND, "files", "upload", "--recursive", "in", "--base-url", server.base_url]
         with CommandProcess(
             command, cwd=tmp_path, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
             assert process.stdout is not None
-            first = process.stdout.readline()
+            assert process.stderr is not None
+            printed = [process.stdout.readline()]
             process.send_signal(number)
-            out, err = process.communicate(timeout=PATIENCE_S)
+            signalled.set()
+            # `communicate` would leave out what `readline` has read ahead.
+            printed += process.stdout
+            err = process.stderr.read()
+            process.wait(timeout=PATIENCE_S)
         assert process.returncode == 75
-        told = [json.loads(line) for line in (first + out).splitlines()]
+        told = [json.loads(line) for line in printed]
         assert 0 < len(told) < 200
         assert f"error: interrupted by {number.name}\nhint: the same command goes on" in err
         assert " files uploaded, " in err
