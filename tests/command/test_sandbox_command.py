@@ -175,7 +175,8 @@ def test_v2_is_served_beside_v1(tmp_path: Path) -> None:
     options = ("--ledger", str(ledger), "--job-duration-s", "60", "--creates-per-s", "1")
     told = {"file_input": "a", "configuration": {"rules": BODY["rules"]}, "transaction_id": "t"}
     with running(*options) as (process, base_url):
-        answers = [httpx.post(base_url + V2_JOBS, json=told, headers=HEADERS) for _ in range(3)]
+        with httpx.Client(headers=HEADERS) as client:  # one connection, so that two creates come within a second
+            answers = [client.post(base_url + V2_JOBS, json=told) for _ in range(20)]
         path = f"{V2_JOBS}/{answers[0].json()['id']}"
         cancelled = httpx.post(f"{base_url}{path}/cancel", headers=HEADERS).json()
         os.kill(process.pid, signal.SIGKILL)
