@@ -64,4 +64,4 @@ def test_every_error_can_be_copied() -> None:
         error.hint = "what to do"
         arrived = through_pickle(error, pickle.DEFAULT_PROTOCOL)
         assert (type(arrived), str(arrived), arrived.hint) == (kind, "what happened", "what to do")
-    assert ApiError in kinds
+    assert ApiError.__name__ in {kind.__name__ for kind in kinds}
