@@ -228,9 +228,9 @@ def show(progress):
         print("running", flush=True)
 
 settings = Settings(api={"base_url": "sandbox"}, job={"rules": [{"type": "a", "description": "any text at all"}]},
-    plan={"files_per_job": 5}, limits={"jobs_in_flight": 2, "requests_per_s": 500.0})
+    plan={"files_per_job": 1}, limits={"jobs_in_flight": 1, "requests_per_s": 500.0})
 try:
-    run(settings, [f"file-{n}" for n in range(25)], sys.argv[1], on_progress=show)
+    run(settings, [f"file-{n}" for n in range(250)], sys.argv[1], on_progress=show)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """

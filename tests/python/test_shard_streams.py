@@ -189,7 +189,8 @@ def test_shards_in_several_processes_are_followed_to_their_end(tmp_path: Path, s
     async def main() -> list[Outcome]:
         processes = [start(tmp_path, server, 0)]
         await until_held(run_dir, 0)
-        while b'"collected"' not in (shard_dir(run_dir, 0) / "journal.jsonl").read_bytes():
+        journal = shard_dir(run_dir, 0) / "journal.jsonl"
+        while not journal.exists() or b'"collected"' not in journal.read_bytes():
             await asyncio.sleep(0.01)
         processes[0].send_signal(signal.SIGSTOP)
         task = asyncio.create_task(follow())
