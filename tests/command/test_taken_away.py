@@ -16,7 +16,7 @@ from tests.support.start_command import COMMAND, CommandProcess
 
 pytestmark = pytest.mark.slow
 
-FILES = 300
+FILES = 600
 
 
 @pytest.fixture
