@@ -62,7 +62,7 @@ def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_ru
         )
 
     verbosity = take_verbosity(options)
-    result = run_until_stopped(carry_out, directory, verbosity, files_of(None, config))
+    result = run_until_stopped(carry_out, directory, verbosity, files_of(None, config, settings))
     command = resume_command_for(directory, settings, config, trusted=trust_run_dir)
     return print_result(result, command, as_json=as_json, with_summary=not verbosity.outputs.logs_on_stderr)
 

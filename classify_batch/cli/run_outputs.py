@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from classify_batch.errors import ClassifyBatchError, UsageError
-from classify_batch.operations.folder_request import protected_paths
 from classify_batch.operations.own_files import is_file_of_run
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class RunOutputs(NamedTuple):
 
         `read`: the files that the command reads.
         """
-        taken = [*read, *protected_paths(None)]
+        taken = [*read]
         for path in (self.log_file, self.metrics_file, self.summary_file):
             if path is not None:
                 try:

@@ -28,6 +28,7 @@ from classify_batch.operations.run_request import Executor, RunRequest
 from classify_batch.operations.shards.carry_out import carry_out
 from classify_batch.operations.shards.choice import ShardChoice
 from classify_batch.settings import Settings
+from classify_batch.settings.api_key import key_files
 from classify_batch.shell_words import command_of
 from classify_batch.store import place_of
 from classify_batch.vocabulary import SHARDS_FOLDER, RunState
@@ -85,7 +86,7 @@ def run_to_end(
         shown = replace(request, on_progress=display.on_progress, observers=display.observers)
         return await carry_out(shown, shutdown)
 
-    result = run_until_stopped(carry_out_shown, run_dir, verbosity, files_of(source, config))
+    result = run_until_stopped(carry_out_shown, run_dir, verbosity, files_of(source, config, settings))
     # An interrupted --submit-only has jobs left to create; a plain `resume` would collect first.
     cut_short = submit_only and result.hint != COLLECT_LATER
     return print_result(
@@ -119,10 +120,11 @@ def run_until_stopped(
         signals.on_first_signal(lambda _name: None)  # the run has ended: a signal must not cut its summary off
 
 
-def files_of(source: SourceSpec | None, config: Path | None) -> list[Path]:
-    """The files that a command names, and reads."""
+def files_of(source: SourceSpec | None, config: Path | None, settings: Settings | None) -> list[Path]:
+    """The files that a command reads: those that it names, and those of API keys."""
     specs = source.specs if isinstance(source, SeveralSources) else (source,)
-    return [Path(each) for each in (*specs, config) if isinstance(each, str | PathLike) and each != STDIN]
+    named = [Path(each) for each in (*specs, config) if isinstance(each, str | PathLike) and each != STDIN]
+    return [*named, *key_files(() if settings is None else settings.accounts)]
 
 
 async def _stop_on_signal(carry_out: Callable[[Shutdown], Awaitable[RunResult]]) -> RunResult:

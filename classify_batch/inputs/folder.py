@@ -1,7 +1,7 @@
 """A folder of documents → rows: the ID of a document is its content, `sha256:` and the hash, and its path is carried.
 
 Whatever the folder holds beside documents stays where it is: hidden files and folders, links, suffixes that the vendor
-doesn't document, and what the caller protects (the run directory, the file of the API key). All of it is counted.
+doesn't document, and what the caller protects (the run directory, files of API keys). All of it is counted.
 """
 
 from __future__ import annotations

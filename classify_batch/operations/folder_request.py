@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +14,12 @@ from classify_batch.operations.run_request import RunRequest
 from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.run_json import PlannedFolder, RunFile, parse_run_file
 from classify_batch.settings import Settings
+from classify_batch.settings.accounts import AccountSettings
+from classify_batch.settings.api_key import key_files
 from classify_batch.vocabulary import RUN_JSON, SANDBOX
 
 TEXTS = frozenset((".txt", ".md", ".csv", ".tsv", ".xml", ".htm", ".html", ".svg", ".rtf", ".fods"))
 """Suffixes of documents whose bytes are text, as the embedded sandbox reads them."""
-
-KEY_FILE_VARIABLE = "LLAMA_CLOUD_API_KEY_FILE"
 
 log = logging.getLogger("classify_batch")
 
@@ -83,7 +82,7 @@ def planned_folder(request: RunRequest) -> PlannedFolder | None:
 
 
 def folder_options(request: RunRequest) -> FolderOptions:
-    """Which files of the folder are documents: never the run directory, nor the file of the API key."""
+    """Which files of the folder are documents: never the run directory, nor the file of an API key."""
 
     reported = False
 
@@ -96,13 +95,13 @@ def folder_options(request: RunRequest) -> FolderOptions:
         reported = True
         request.on_scan(scan)
 
-    return FolderOptions(request.include, request.exclude, protected_paths(request.place.folder), take_scan)
+    protected = protected_paths(request.place.folder, request.settings.accounts)
+    return FolderOptions(request.include, request.exclude, protected, take_scan)
 
 
-def protected_paths(run_dir: Path | None) -> list[Path]:
-    """What of a folder never leaves: the run directory, where there is one, and the file of the API key."""
-    key_file = os.environ.get(KEY_FILE_VARIABLE)
-    return [path for path in (run_dir, Path(key_file) if key_file else None) if path is not None]
+def protected_paths(run_dir: Path | None, accounts: Iterable[AccountSettings] = ()) -> list[Path]:
+    """What of a folder never leaves: the run directory, where there is one, and the files of API keys."""
+    return [*(() if run_dir is None else (run_dir,)), *key_files(accounts)]
 
 
 def take_planned_globs(request: RunRequest, run: RunFile, where: str) -> RunRequest:

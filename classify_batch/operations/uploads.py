@@ -25,13 +25,13 @@ from classify_batch.errors import SourceError, UsageError
 from classify_batch.inputs.folder import Protected
 from classify_batch.llamacloud.file_client import FileClient, FileRefusedError, Stored
 from classify_batch.llamacloud.raw_bodies import Body
-from classify_batch.operations.folder_request import KEY_FILE_VARIABLE, protected_paths
 from classify_batch.operations.jobs.single_calls import connect_client, ending_single_call
 from classify_batch.operations.own_task import run_in_own_task
 from classify_batch.protocol.file_bodies import PAGE_SIZE_MAX, StoredFile
 from classify_batch.protocol.json_shape import page_token_or_none
 from classify_batch.protocol.sanitize import printable_line
 from classify_batch.settings import Settings
+from classify_batch.settings.api_key import key_files
 from classify_batch.streams.closing import closing
 
 PAGES_MAX = 1_000_000
@@ -116,7 +116,7 @@ async def upload_files(
 
     async def run_workers() -> None:
         async with connect_client(settings) as client:
-            workers = UploadWorkers(FileClient(client, SystemClock()), on_end)
+            workers = UploadWorkers(FileClient(client, SystemClock()), on_end, key_files(settings.accounts))
             async with anyio.create_task_group() as tasks:
                 give, take = anyio.create_memory_object_stream[Path | NotUploaded]()
                 async with give, take:
@@ -233,13 +233,11 @@ def error_reason(error: OSError) -> str:
 
 
 def hash_file(path: Path) -> HashedFile:
-    """Hashes a file, in bounded memory. Raises OSError, also for the file of the API key, which never leaves."""
+    """Hashes a file, in bounded memory. Raises OSError."""
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # else opening a pipe blocks
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise OSError(0, "it is not a regular file")
-        if Protected(protected_paths(None)).is_protected(path, found):
-            raise OSError(0, f"{KEY_FILE_VARIABLE} names it: the API key is no document")
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return HashedFile(path, f"sha256-{digest}", found.st_size, found.st_mtime_ns)
 
@@ -247,8 +245,11 @@ def hash_file(path: Path) -> HashedFile:
 class UploadWorkers:
     """The workers of one upload, and what they share: the contents that are known, and those on their way."""
 
-    def __init__(self, files: FileClient, on_end: Callable[[Uploaded | NotUploaded], None]) -> None:
+    def __init__(
+        self, files: FileClient, on_end: Callable[[Uploaded | NotUploaded], None], protected: Sequence[Path] = ()
+    ) -> None:
         self._files = files
+        self._protected = Protected(protected)
         self._on_end = on_end
         self._known: OrderedDict[str, StoredFile] = OrderedDict()
         self._uploading: dict[str, anyio.Event] = {}
@@ -265,7 +266,7 @@ class UploadWorkers:
 
     async def _upload_file(self, path: Path) -> Uploaded | NotUploaded:
         try:
-            content = await anyio.to_thread.run_sync(hash_file, path, abandon_on_cancel=True)
+            content = await anyio.to_thread.run_sync(self._hash_unprotected, path, abandon_on_cancel=True)
             stored = await self._store_once(content)
             # What was sent must be what was hashed, or the external ID would name another content.
             if stored.sent:
@@ -275,6 +276,11 @@ class UploadWorkers:
         except FileRefusedError as error:
             return NotUploaded(path, str(error))
         return Uploaded(path, stored.file, content.external_id, stored.sent, content.size)
+
+    def _hash_unprotected(self, path: Path) -> HashedFile:
+        if self._protected.is_protected(path, path.stat()):
+            raise OSError(0, "it holds the API key, which never leaves")
+        return hash_file(path)
 
     async def _store_once(self, content: HashedFile) -> Stored:
         """Copies of a content wait for the first of them: nothing is sent twice, not even at the same time."""

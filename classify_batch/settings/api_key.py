@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -113,6 +113,12 @@ def read_accounts(settings: Settings, environ: Mapping[str, str] = os.environ) -
         said = faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} faults in the accounts' keys", *faults])
         raise SettingsError(said, hint=errors[0].hint)
     return accounts
+
+
+def key_files(accounts: Iterable[AccountSettings] = (), environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """The files that variables name as holding a key: that of a run, and those of its accounts."""
+    variables = (KeyVariables(), *map(KeyVariables.for_account, accounts))
+    return [Path(file) for each in variables if (file := environ.get(each.file))]
 
 
 def require_keys(settings: Settings) -> None:

@@ -339,7 +339,7 @@ def test_the_file_of_the_key_is_never_uploaded(call: Call, tmp_path: Path, monke
     assert [line["path"] for line in done.lines] == ["in/00.txt"]
     assert [each["external_file_id"] for each in server.files] == [done.lines[0]["external_file_id"]]
     for name in ("key.txt", "link.txt", "other.txt"):
-        assert f"failed: in/{name}: LLAMA_CLOUD_API_KEY_FILE names it: the API key is no document\n" in done.err
+        assert f"failed: in/{name}: it holds the API key, which never leaves\n" in done.err
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from classify_batch.inputs import folder
-from tests.support.command_line import asked, command, sandbox
+from tests.support.command_line import KEY, asked, command, sandbox
 from tests.support.folder_run import INVOICE, configure, lines, listed, make_inbox, run_words
 
 
@@ -98,6 +98,33 @@ def test_the_file_of_the_key_never_leaves(place: Path, server: str, how: str) ->
     assert "1 protected" in said
     assert paths_of(place) == FOUR
     assert len(listed(place, server)) == 3
+
+
+def test_the_file_of_an_accounts_key_never_leaves(place: Path, server: str) -> None:
+    """An account's variable has a name of its own; `check` and `run` leave the file that it names alone."""
+    configure(place, server, more='[[accounts]]\nname = "east"\napi_key_env = "EAST_KEY"')
+    key = place / "inbox" / "east.txt"
+    key.write_text(f"{KEY}\n")
+    environ = {"LLAMA_CLOUD_API_KEY": None, "EAST_KEY_FILE": str(key)}
+    checked = command("check", "c.toml", "--input", "inbox", folder=place, status=0, environ=environ).stdout
+    assert "1 protected" in checked
+    assert "1 protected" in command(*run_words(), "--shards", "1", folder=place, status=0, environ=environ).stderr
+    assert paths_of(place, "today/shards/00000") == FOUR
+    assert len(listed(place, server)) == 3
+
+
+@pytest.mark.parametrize("how", ["in a folder", "by its name"])
+def test_files_upload_sends_no_key(place: Path, server: str, how: str) -> None:
+    """The file of the key is named on stderr as failed, and the others are uploaded (1)."""
+    key = place / "inbox" / "key.json"
+    key.write_text(f"{KEY}\n")
+    environ = {"LLAMA_CLOUD_API_KEY": None, "LLAMA_CLOUD_API_KEY_FILE": str(key)}
+    paths = ["--recursive", "inbox"] if how == "in a folder" else ["inbox/a.txt", "inbox/key.json"]
+    done = command("files", "upload", *paths, "--base-url", server, folder=place, status=1, environ=environ)
+    assert "failed: inbox/key.json: it holds the API key, which never leaves" in done.stderr
+    assert "key.json" not in done.stdout
+    assert {each["name"] for each in listed(place, server)}.isdisjoint({"key.json"})
+    assert listed(place, server)
 
 
 def test_what_is_hidden_or_no_document_is_counted_and_stays(

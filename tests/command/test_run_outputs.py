@@ -198,6 +198,21 @@ def test_no_output_is_written_over_what_the_command_reads(workplace: Path, optio
     assert {path.name: path.read_bytes() for path in workplace.iterdir()} == before
 
 
+@pytest.mark.parametrize("option", OPTIONS)
+def test_no_output_is_written_over_the_key_of_an_account(workplace: Path, option: str) -> None:
+    """An account's key file is as little a target as that of a run with one key; `resume` knows it, too."""
+    config = workplace / "my.toml"
+    config.write_text(f'{config.read_text()}\n[[accounts]]\nname = "east"\napi_key_env = "EAST_KEY"\n')
+    (workplace / "key").write_text(KEY)
+    variables = {"LLAMA_CLOUD_API_KEY": None, "EAST_KEY_FILE": str(workplace / "key")}
+    done = command(*RUN, option, "key", folder=workplace, environ=variables, status=2)
+    assert "key is a file that this command reads" in done.stderr
+    command(*RUN, folder=workplace, environ=variables, status=0)
+    done = command("resume", "run", option, "key", folder=workplace, environ=variables, status=2)
+    assert "key is a file that this command reads" in done.stderr
+    assert (workplace / "key").read_text() == KEY
+
+
 def test_two_outputs_want_two_files(workplace: Path) -> None:
     """The summary would replace the metrics; on a device both may stand."""
     done = command(*RUN, "--metrics-file", "out", "--summary-file", "./out", folder=workplace, status=2)

@@ -57,6 +57,7 @@ from classify_batch.protocol.sanitize import printable_line
 from classify_batch.rundir.cost import estimate_cost_max
 from classify_batch.rundir.disk_space import FreeSpace, free_disk_space
 from classify_batch.settings import Settings
+from classify_batch.settings.accounts import AccountSettings
 from classify_batch.streams.cancellation import refusing_stray_cancellation
 from classify_batch.streams.closing import closing
 
@@ -113,7 +114,7 @@ async def check_run(
         UsageError: globs without a folder; carried columns with one.
     """
     free = free_disk_space(run_dir or Path())
-    folder = choose_documents(file_ids, include, exclude, run_dir)
+    folder = choose_documents(file_ids, include, exclude, run_dir, settings.accounts)
     if folder is not None:
         settings = carrying_paths(settings)
     check = partial(check_with_settings, settings, file_ids, reading or Reading(), free, on_progress, folder)
@@ -123,13 +124,17 @@ async def check_run(
 
 
 def choose_documents(
-    file_ids: SourceSpec, include: Sequence[str], exclude: Sequence[str], run_dir: Path | None
+    file_ids: SourceSpec,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    run_dir: Path | None,
+    accounts: Sequence[AccountSettings] = (),
 ) -> FolderOptions | None:
     """Which files of a folder are documents; None where the input is none. Raises UsageError for globs then."""
     if folder_of(file_ids) is None:
         refuse_globs(include, exclude)
         return None
-    return FolderOptions(include, exclude, protected_paths(run_dir))
+    return FolderOptions(include, exclude, protected_paths(run_dir, accounts))
 
 
 async def check_input(
