@@ -52,9 +52,10 @@ _ERROR_BYTES_MAX = 1024 * 1024
 
 _HINTS = {
     Verdict.KEY_REFUSED: "keys belong to one region and one project: check LLAMA_CLOUD_API_KEY, api.base_url and "
-    "api.project_id, then give the same command",
+    "api.project_id, then give the same command (with another address or project a run needs a new directory)",
     Verdict.NO_CREDIT: "buy credits or raise the cap, then give the same command; nothing that was paid is lost",
-    Verdict.PERSON: "check api.base_url and the [job] settings, then give the same command",
+    Verdict.PERSON: "check api.base_url and the [job] settings, then give the same command (with other ones a run "
+    "needs a new directory)",
 }
 
 _PAGE_HINT = (
@@ -301,7 +302,8 @@ class ApiClient:
             hint = "`classify-batch sandbox` takes the key `sandbox`, unless it was given another by --api-key; " + hint
         if doubled := self._find_doubled_path(status):
             verdict = Verdict.PERSON
-            hint = f"leave {doubled} out of api.base_url: it is added to it; then give the same command"
+            hint = f"leave {doubled} out of api.base_url: it is added to it; then give the same command (a run needs a "
+            hint += "new directory)"
         if status >= 500:
             self._gate.record_failure()
             verdict = self._down_if_failing_long(verdict)

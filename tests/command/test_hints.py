@@ -68,6 +68,25 @@ def test_the_hint_of_get_results_asks_for_the_same_job_again(stuck: str, tmp_pat
     assert json.loads(shown.stdout)["id"] == job["id"], shown.stderr
 
 
+def test_a_mended_address_is_said_to_need_a_new_run_directory(quick: str, tmp_path: Path) -> None:
+    """A run directory keeps its address: whoever mends it finds a way that works in the hint, not an error."""
+    rule = '{ type = "invoice", description = "has line items and a total" }'
+    (tmp_path / "c.toml").write_text(f"[job]\nrules = [{rule}]\n[limits]\naccept_s = 1\n[api]\ntimeout_s = 1\n")
+    (tmp_path / "ids.txt").write_text("a\n")
+    words = ("run", "c.toml", "--input", "ids.txt", "--run-dir")
+    for run, base_url, environ in (
+        ("path", f"{quick}/api/v1", {}),
+        ("nothing", f"{quick}/nothing", {}),
+        ("key", quick, {"LLAMA_CLOUD_API_KEY": "llx-of-another-region"}),
+    ):
+        done = command(*words, run, "--base-url", base_url, folder=tmp_path, environ=environ, status=77)
+        [hint] = [line for line in done.stderr.splitlines() if line.startswith("hint:")]
+        assert "api.base_url" in hint
+        assert "a run needs a new directory" in hint
+    command(*words, "path", "--base-url", quick, folder=tmp_path, status=2)
+    command(*words, "new", "--base-url", quick, folder=tmp_path, status=0)
+
+
 def test_the_hint_of_cancel_names_the_job(quick: str) -> None:
     """The hint of `cancel` names the job."""
     where = ("--api-version", "v2", "--base-url", quick)
