@@ -19,6 +19,11 @@ from classify_batch.errors import SettingsError
 ENV_PREFIX = "CLASSIFY_BATCH_"
 VENDOR_URL = "LLAMA_CLOUD_BASE_URL"
 
+KEY_PLACE = (
+    "the API key is no setting: it comes from LLAMA_CLOUD_API_KEY, or the file that LLAMA_CLOUD_API_KEY_FILE names"
+)
+_KEY = re.compile("key|token", re.IGNORECASE)
+
 _SERVICE_LINK = re.compile(
     r"""CLASSIFY_BATCH(?:_(?!_)\w+)??_(?:
         SERVICE_HOST
@@ -42,6 +47,11 @@ def is_service_link(name: str, value: str) -> bool:
     return "__" not in name and _SERVICE_LINK.match(f"{name}={value}") is not None
 
 
+def looks_like_key(name: str) -> bool:
+    """Whether an unknown setting is called as if the API key were meant."""
+    return _KEY.search(name) is not None
+
+
 def unreadable_variables(settings_cls: type[BaseSettings]) -> Iterator[str]:
     """The variables that should hold JSON, and don't, or are nested too deeply."""
     source = EnvSettingsSource(settings_cls)
@@ -58,7 +68,9 @@ def refuse_unknown_variables(settings_cls: type[BaseSettings]) -> None:
     sections = {name.upper() for name in settings_cls.model_fields}
     unknown = [name for name, _ in given_variables() if name.upper()[len(ENV_PREFIX) :].split("__")[0] not in sections]
     if unknown:
+        key = f"{KEY_PLACE}; " if any(map(looks_like_key, unknown)) else ""
         raise SettingsError(
             f"unknown setting in the environment: {', '.join(unknown)}",
-            hint=f"settings are named {ENV_PREFIX}SECTION__NAME, with SECTION one of {', '.join(sorted(sections))}",
+            hint=f"{key}settings are named {ENV_PREFIX}SECTION__NAME, with SECTION one of "
+            f"{', '.join(sorted(sections))}",
         )

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from classify_batch.capabilities import CAPABILITIES
 from classify_batch.errors import SettingsError
 from classify_batch.settings.config_file import ConfigFile, find_line_of_value
-from classify_batch.settings.environment import ENV_PREFIX, VENDOR_URL, given_variables
+from classify_batch.settings.environment import ENV_PREFIX, KEY_PLACE, VENDOR_URL, given_variables, looks_like_key
 from classify_batch.spelling import suggest
 
 
@@ -27,7 +27,9 @@ def make_settings_error(
     said = faults[0] if len(faults) == 1 else "\n  ".join([f"{len(faults)} faults in the settings", *faults])
     in_file = file.path is not None and any(fault.startswith(str(file.path)) for fault in faults)
     where = f"mend {file.path}; " if in_file else ""
-    return SettingsError(said, hint=f"{where}`classify-batch manual settings` lists every setting")
+    unknown = (str(fault["loc"][-1]) for fault in found if fault["type"] == "extra_forbidden")
+    key = f"{KEY_PLACE}; " if any(map(looks_like_key, unknown)) else ""
+    return SettingsError(said, hint=f"{where}{key}`classify-batch manual settings` lists every setting")
 
 
 def describe_place(where: tuple[str | int, ...], file: ConfigFile, options: Mapping[str, object]) -> str:
@@ -73,6 +75,13 @@ def is_value_set(values: Any, where: Sequence[str | int]) -> bool:
     return True
 
 
+_PATTERNS_IN_WORDS = {
+    "type": "must have letters, digits, spaces, - and _ only",
+    "name": "must be 1 to 32 lower-case letters, digits, - and _, and begin with a letter or a digit",
+    "api_key_env": "must be the name of a variable: letters, digits and _",
+}
+"""By the name of the setting that has the pattern."""
+
 _PLAIN_WORDS = {"extra_forbidden": "unknown setting", "missing": "missing", "too_short": "must not be empty"}
 _PLAIN_WORDS |= {"tuple_type": "must be a list", "dict_type": "must be a table", "model_type": "must be a table"}
 
@@ -95,7 +104,10 @@ def words_of_fault(fault: Any) -> str:
     """What is wrong with a value."""
     if fault["type"] == "string_too_long" and fault["loc"][-1] == "description":
         return explain_long_description(fault["input"])
-    return _PLAIN_WORDS.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
+    words = _PLAIN_WORDS.get(fault["type"])
+    if fault["type"] == "string_pattern_mismatch":
+        words = _PATTERNS_IN_WORDS.get(fault["loc"][-1])
+    return words or str(fault["msg"]).removeprefix("Value error, ")
 
 
 def explain_long_description(description: str) -> str:

@@ -87,6 +87,15 @@ def test_a_mended_address_is_said_to_need_a_new_run_directory(quick: str, tmp_pa
     command(*words, "new", "--base-url", quick, folder=tmp_path, status=0)
 
 
+def test_a_job_without_a_rule_is_told_how_to_give_one(quick: str, tmp_path: Path) -> None:
+    """`jobs create` needs no config: its hint names the option."""
+    (tmp_path / "c.toml").write_text("[limits]\njobs_in_flight = 5\n")
+    for more in ((), ("--config", "c.toml"), ("--lang", "de")):
+        done = command("jobs", "create", "--file-id", "a", *more, "--base-url", quick, folder=tmp_path, status=2)
+        assert "job.rules: missing" in done.stderr
+        assert "hint: --rule TYPE=DESCRIPTION" in done.stderr
+
+
 def test_the_hint_of_cancel_names_the_job(quick: str) -> None:
     """The hint of `cancel` names the job."""
     where = ("--api-version", "v2", "--base-url", quick)

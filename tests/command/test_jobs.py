@@ -110,7 +110,7 @@ def test_control_characters_of_a_server_are_printed_as_text(jobs: JobsCommand) -
         (("--file-id", "a", "--rule", "x=short"), "job.rules.1.description: String should have at least 10"),
         (("--file-id", "a", "--rule", f"x={'y' * 2001}"), "job.rules.1.description: 2,001 characters, and the API"),
         (("--file-id", "a", "--rule", f"{'x' * 51}=0123456789"), "job.rules.1.type: String should have at most 50"),
-        (("--file-id", "a", "--rule", "x/y=0123456789"), "job.rules.1.type: String should match pattern"),
+        (("--file-id", "a", "--rule", "x/y=0123456789"), "job.rules.1.type: must have letters, digits, spaces, - and"),
         (("--file-id", "a", "--rule", RULE), "job.rules: rule types must be unique; given more than once: invoice"),
         (("--file-id", "a", "--mode", "fast"), "job.mode: Input should be 'FAST' or 'MULTIMODAL'"),
         (("--file-id", "a", "--lang", "klingon"), "job.parsing_configuration.lang: Input should be 'af', 'az'"),

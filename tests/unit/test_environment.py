@@ -79,6 +79,31 @@ def test_other_unknown_variables_are_errors(monkeypatch: pytest.MonkeyPatch, nam
         load()
 
 
+@pytest.mark.parametrize("name", ["CLASSIFY_BATCH_API_KEY", "CLASSIFY_BATCH_API__KEY", "CLASSIFY_BATCH_API__TOKEN"])
+def test_a_key_in_the_wrong_variable_is_told_where_it_belongs(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The hint names the key's own variable, and the key is not shown."""
+    monkeypatch.setenv(name, "llx-s3cr3t")
+    with pytest.raises(SettingsError, match=name) as caught:
+        load()
+    assert "comes from LLAMA_CLOUD_API_KEY" in caught.value.hint
+    assert "s3cr3t" not in f"{caught.value}{caught.value.hint}"
+
+
+def test_a_key_in_a_config_is_told_where_it_belongs(tmp_path: Path) -> None:
+    """The same, where it stands in the config; a rule's odd name says nothing of keys."""
+    config = tmp_path / "c.toml"
+    config.write_text('[api]\napi_key = "llx-s3cr3t"\n[job]\nrules = [{ type = "a/b", description = "0123456789" }]\n')
+    with pytest.raises(SettingsError, match=r"line 2: api\.api_key: unknown setting") as caught:
+        Settings.load(config)
+    assert "comes from LLAMA_CLOUD_API_KEY" in caught.value.hint
+    assert "s3cr3t" not in f"{caught.value}{caught.value.hint}"
+    assert "job.rules.0.type: must have letters, digits, spaces, - and _ only (given: 'a/b')" in str(caught.value)
+    config.write_text('[job]\nrules = [{ type = "a/b", description = "0123456789" }]\n')
+    with pytest.raises(SettingsError) as caught:
+        Settings.load(config)
+    assert "API_KEY" not in caught.value.hint
+
+
 def test_a_setting_that_looks_like_a_service_link_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two underscores behind a section: the name of a setting, and an error where there is none."""
     monkeypatch.setenv("CLASSIFY_BATCH_LIMITS__SERVICE_HOST", "10.0.0.11")

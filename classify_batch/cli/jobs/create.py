@@ -19,6 +19,7 @@ from classify_batch.cli.options import NonEmptyPath, reading_options, take_readi
 if TYPE_CHECKING:
     from classify_batch.errors import WorldError
     from classify_batch.llamacloud.raw_bodies import Body
+    from classify_batch.settings import Settings
 
 
 @click.command("create", context_settings={"allow_extra_args": True})
@@ -75,7 +76,7 @@ def create_job_command(
     if ctx.args:  # click would print them, and they may be the rest of a secret header
         raise click.UsageError("there are too many words: put a value with spaces into quotes", ctx)
     reading = take_reading(options)
-    settings = load_call_settings(options, job_section(options))
+    settings = load_job_settings(options)
 
     from classify_batch.cli.interruption import run_until_signal
     from classify_batch.cli.rendering.jobs import make_field_table, print_body
@@ -109,6 +110,19 @@ def unprinted_job_error(job: Body, error: Exception, *, pays_again: bool) -> Wor
     failure = WorldError(f"{reason}; the job {job_id} was created", hint=hint)
     failure.exit_status = ExitStatus.PERSON
     return failure
+
+
+def load_job_settings(options: dict[str, Any]) -> Settings:
+    """The settings of a job. Raises SettingsError."""
+    from classify_batch.errors import SettingsError
+
+    try:
+        return load_call_settings(options, job_section(options))
+    except SettingsError as error:
+        if "job.rules: missing" not in str(error):
+            raise
+        hint = "--rule TYPE=DESCRIPTION gives a rule, and may be repeated; --config names a config that has some"
+        raise SettingsError(str(error), hint=hint) from None
 
 
 def job_section(options: dict[str, Any]) -> dict[str, Any]:
