@@ -18,6 +18,7 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SPOILED = re.compile(rf"({'|'.join(SCHEMES)}):/[^/]")
 """What `Path` makes of a URL."""
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
+_BUCKET_WORDS = "a bucket's name has 2 or more letters, digits, hyphens, dots or _"
 _FORMS = "s3://BUCKET/KEY, gs://BUCKET/KEY or az://CONTAINER/KEY"
 _CREDENTIALS_HINT = (
     "credentials come from the environment or from the files of the vendor's tools, as `manual sources` says; "
@@ -87,7 +88,8 @@ def parse_object_url(text: str, *, folder: bool = False) -> ObjectUrl:
     if not text.isprintable():
         raise UsageError(f"the {scheme}:// URL has a character in it that can't be printed", hint=f"a URL is {_FORMS}")
     if not _BUCKET.fullmatch(bucket):
-        raise UsageError(f"{text} names no bucket", hint=f"a URL is {_FORMS}")
+        words = f"{text}: {bucket!r} is no name of a bucket" if bucket else f"{text} names no bucket"
+        raise UsageError(words, hint=f"{_BUCKET_WORDS}; a URL is {_FORMS}")
     if "*" in key:
         raise UsageError(
             f"{text} is a pattern, and patterns are not looked up", hint="name one object; --input may be repeated"

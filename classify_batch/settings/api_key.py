@@ -57,8 +57,7 @@ class KeyVariables(NamedTuple):
         if not key:
             raise SettingsError(f"no API key: neither {self.key} nor {self.file} holds one", hint=without)
         if (odd := find_key_error(key)) is not None:
-            hint = f"{self.key_hint}; {odd[1]}" if odd[1] else self.key_hint
-            raise SettingsError(f"the API key from {came_from} {odd[0]}", hint=hint)
+            raise SettingsError(f"the API key from {came_from} {odd[0]}", hint=f"{odd[1]}: {self.key_hint}")
         return key
 
 
@@ -156,13 +155,13 @@ _NO_KEYS: tuple[tuple[Callable[[str], bool], str, str], ...] = (
     (
         lambda key: key.startswith(_QUOTES) or key.endswith(_QUOTES),
         "stands in quotes",
-        "leave them out; files and Docker's --env-file keep them",
+        "leave the quotes out; files and Docker's --env-file keep them",
     ),
     (lambda key: key.lower().startswith("bearer "), 'begins with "Bearer"', _ALONE),
     (lambda key: len(key.split()) > 1, "has spaces or several lines", _ALONE),
     (
         lambda key: not (key.isascii() and key.isprintable() and _NO_KEY_HAS.isdisjoint(key)),
         "has characters that no key has",
-        "",
+        "put your own key there, whole, in the place of an example's",
     ),
 )

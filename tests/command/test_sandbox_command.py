@@ -194,9 +194,10 @@ def test_v2_is_served_beside_v1(tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--documents", "/nowhere"], "/nowhere can't be read"),
-        (["--fault", "thunder=1"], "thunder"),
+        (["--fault", "thunder=1"], "thunder: there is no such fault"),
+        (["--fault", "read_504=1"], "read_504: there is no such fault; did you mean 'read_503'?"),
         (["--fault", "error"], "NAME=VALUE"),
-        (["--fault", "create.after.302=1"], "400 to 599"),
+        (["--fault", "create.after.302=1"], "create.after.302: what happens is a status from 400 to 599"),
         (["--faults", "/nowhere.toml"], "/nowhere.toml can't be read"),
         (["--list-page-size-max", "0"], "list_page_size_max"),
         (["--creates-per-s", "0"], "creates_per_s"),

@@ -176,6 +176,7 @@ def test_what_is_no_key_is_reported_and_not_shown(tmp_path: Path, text: str, by_
     with pytest.raises(SettingsError, match=ODD_KEYS[text]) as caught:
         read_api_key(load(), environ)
     assert KEY not in str(caught.value) + caught.value.hint
+    assert not caught.value.hint.startswith("export")  # what to do about this slip comes first
     assert (str(file) if by_file else "LLAMA_CLOUD_API_KEY") in str(caught.value)
 
 

@@ -27,6 +27,7 @@ from classify_batch.sandbox.faults.request_faults import (
     check_what,
     parse_request_fault,
 )
+from classify_batch.spelling import suggest
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -184,8 +185,9 @@ class Faults(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            words = "; ".join(f"{fault_name_of(each)}: {each['msg']}" for each in error.errors())
-            names = ", ".join(name for name in cls.model_fields if name != "request_faults")
+            known = [name for name in cls.model_fields if name != "request_faults"]
+            words = "; ".join(f"{fault_name_of(each)}: {_words_of_error(each, known)}" for each in error.errors())
+            names = ", ".join(known)
             grammar = f"{' | '.join(CALLS)}, {' | '.join(PHASES)}, 400 to 599 | {' | '.join(WHATS)}"
             hint = f"the faults are {names}; and CALL.MOMENT.WHAT, of {grammar}"
             raise SettingsError(f"{source}: {words}", hint=hint) from None
@@ -259,6 +261,13 @@ def gather_dotted_names(values: Mapping[str, object]) -> dict[str, object]:
         name.removeprefix("misfortunes.").removeprefix("request_faults."): value for name, value in dotted.items()
     }
     return plain | ({"request_faults": gathered} if gathered else {})
+
+
+def _words_of_error(error: ErrorDetails, known: Sequence[str]) -> str:
+    """What is wrong with a fault. `known`: the names that there are."""
+    if error["type"] == "extra_forbidden":
+        return "there is no such fault" + suggest(str(error["loc"][-1]), known)
+    return error["msg"].removeprefix("Value error, ")
 
 
 def fault_name_of(error: ErrorDetails) -> str:
