@@ -73,7 +73,6 @@ class Collector:
         self._can_cancel = context.settings.api.capabilities.can_cancel
         self._late_slots = anyio.Semaphore(WAITING_JOBS_MAX)
         self._results_read = 0
-        self._last_read: str | None = None
         self._being_read = set[str]()
         self._odd_confidence_warned = False
 
@@ -224,7 +223,6 @@ class Collector:
         finally:
             self._being_read.discard(view.job_id)
         self._results_read += 1
-        self._last_read = view.job_id
         return answers
 
     async def _request_results_last(self, view: JobView, asked: Sequence[str]) -> Answers:
@@ -237,10 +235,10 @@ class Collector:
             raise ApiError(error.call, Verdict.REFUSED, str(error), status=error.status, detail=error.detail) from error
 
     async def _can_read_another_job(self) -> bool:
-        """Whether the results of another job can be read now: of the last one whose results could be, or of one of the
-        latest, of which not all have ended. Those that are just being read tell by themselves."""
-        latest = [self._last_read, *reversed([*await self._journal.latest_jobs()])]
-        others = [each for each in latest if each and not any(same_id(each, one) for one in self._being_read)]
+        """Whether the results of another one of the latest jobs can be read now. Not all of these have ended, and those
+        that are just being read tell by themselves."""
+        latest = reversed([*await self._journal.latest_jobs()])
+        others = [each for each in latest if not any(same_id(each, one) for one in self._being_read)]
         unreadable = 0
         for other in others[:OTHERS_MAX]:
             try:
