@@ -23,6 +23,7 @@ from classify_batch.llamacloud.proxies import choose_proxy
 from classify_batch.llamacloud.tls import make_plain_context, make_ssl_context
 from classify_batch.llamacloud.tunnel import TunnelBackend
 from classify_batch.ports import Lease
+from classify_batch.settings.host_names import tls_name
 
 KEEPALIVE_S = 4.0
 """Shorter than the 5 s after which common servers close an idle connection. Of a create that meets a closed connection
@@ -74,7 +75,7 @@ class Connection(httpx.AsyncBaseTransport):
             return stream
         self._context.set_alpn_protocols(["http/1.1"])
         try:
-            return await stream.start_tls(self._context, self._host, timeout=timeout_s)
+            return await stream.start_tls(self._context, tls_name(self._host), timeout=timeout_s)
         except BaseException:
             with anyio.CancelScope(shield=True):  # also in a cancelled task: nobody else knows this socket
                 await close_quietly(stream)
@@ -98,7 +99,7 @@ async def send_through(
                 url,
                 headers=request.headers.raw,
                 content=request.stream,
-                extensions=request.extensions,
+                extensions={**request.extensions, "sni_hostname": tls_name(url.host.decode("ascii"))},
             )
         )
     return httpx.Response(response.status, headers=response.headers, stream=_Body(response))

@@ -49,8 +49,7 @@ def make_plain_context() -> ssl.SSLContext:
     except ssl.SSLError as error:  # its configuration may want a module of algorithms (FIPS) that isn't there
         raise SettingsError(
             f"OpenSSL can't be used: {error}",
-            hint="mend OpenSSL's configuration, which OPENSSL_CONF in the environment may name; "
-            "`openssl list -providers` tells what is wrong with it",
+            hint="mend OpenSSL's configuration (OPENSSL_CONF may name it): `openssl list -providers` tells more",
         ) from None
 
 

@@ -17,7 +17,7 @@ import httpcore
 
 from classify_batch.llamacloud.network import CLOSED_EARLY
 from classify_batch.llamacloud.proxies import Proxy
-from classify_batch.settings.host_names import format_address
+from classify_batch.settings.host_names import format_address, tls_name
 
 _HEAD_BYTES_MAX = 64 * 1024
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")  # RFC 9112, 2.2: a line may end without its CR
@@ -74,7 +74,7 @@ class TunnelBackend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         try:
             if self._proxy.scheme == "https":
-                stream = await stream.start_tls(self._context, self._proxy.host)
+                stream = await stream.start_tls(self._context, tls_name(self._proxy.host))
             await stream.write(self._build_connect(format_address(host, port)))
             status = await _read_status(stream)
             if not 200 <= status < 300:

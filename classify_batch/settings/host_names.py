@@ -70,3 +70,8 @@ def encode_host(host: str) -> str:
 def format_address(host: str, port: int) -> str:
     """Host and port as one word; IPv6 addresses stand in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def tls_name(host: str) -> str:
+    """A host as TLS and certificates name it: without the dot of the root (RFC 6066, 3)."""
+    return host.removesuffix(".")

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -92,6 +93,20 @@ def free_port() -> int:
         one.bind(("127.0.0.1", 0))
         port: int = one.getsockname()[1]
         return port
+
+
+def test_a_root_dot_in_the_base_url_is_no_part_of_the_servers_name(
+    command: Command, api: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`https://api.test./` is asked for without a search list, as in Kubernetes; no certificate has that dot."""
+    proxy, names = ConnectProxy(), list[str | None]()
+    context = server_context("api.test")
+    context.sni_callback = lambda _socket, name, _context: names.append(name)
+    with tls_front(api, context) as front, proxy.serving() as address:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")  # which finds the host for us
+        done = command(f"https://api.test.:{urlsplit(front).port}")
+    assert "not trusted" not in all_output(done), all_output(done)
+    assert set(names) == {"api.test"}
 
 
 # --- Proxies ----------------------------------------------------------------------------------------------------------
@@ -480,6 +495,7 @@ def test_the_hint_about_paths_is_also_in_json(call: Call, api: str) -> None:
 
 
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", None])
+@pytest.mark.skipif(ssl.OPENSSL_VERSION_INFO < (3,), reason="older ones have no modules")
 @pytest.mark.usefixtures("call")
 def test_an_openssl_without_algorithms_is_2_and_no_fault_of_a_file(variable: str | None, tmp_path: Path) -> None:
     """A configuration of OpenSSL that wants a module which isn't there (FIPS) leaves it without any cipher."""
