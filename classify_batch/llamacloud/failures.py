@@ -28,6 +28,7 @@ class Symptom(StrEnum):
     NO_CONNECTION = "no connection was made"
     UNTRUSTED = "the server's certificate is not trusted"
     TLS_REFUSED = "the server refuses to speak TLS with this client"
+    NO_TLS = "what answers there doesn't speak TLS"
     PROXY_REFUSED = "the proxy refuses the connection"
     NO_ANSWER = "the connection broke before the answer was complete"
     TIMEOUT = "no answer in time"
@@ -38,6 +39,7 @@ _CREATE_SYMPTOMS = {
     Symptom.NO_CONNECTION: Verdict.LATER,
     Symptom.UNTRUSTED: Verdict.BLOCKED,
     Symptom.TLS_REFUSED: Verdict.BLOCKED,  # a server that accepts no handshake reads no request
+    Symptom.NO_TLS: Verdict.BLOCKED,
     Symptom.PROXY_REFUSED: Verdict.BLOCKED,
     Symptom.NO_ANSWER: Verdict.AMBIGUOUS,
     Symptom.TIMEOUT: Verdict.AMBIGUOUS,

@@ -30,11 +30,17 @@ class ProxyRefusedError(httpcore.ProxyError):
 
     Attributes:
         status: the proxy's HTTP status.
+        had_login: whether it was given a user and a password.
     """
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, *, had_login: bool) -> None:
         super().__init__(message)
         self.status = status
+        self.had_login = had_login
+
+
+class BrokenTunnelError(httpcore.ConnectError):
+    """TLS could not be begun in a tunnel. What came instead may be the proxy's, which lost the server for now."""
 
 
 class TunnelBackend(httpcore.AsyncNetworkBackend):
@@ -82,7 +88,7 @@ class TunnelBackend(httpcore.AsyncNetworkBackend):
                 # A ProxyError counts as no connection, so that it is tried again: nothing of a create has left.
                 if status >= 500 or status in _FOR_LATER:
                     raise httpcore.ProxyError(message)
-                raise ProxyRefusedError(message, status)
+                raise ProxyRefusedError(message, status, had_login=self._proxy.authorization is not None)
         except BaseException:
             with anyio.CancelScope(shield=True):  # also in a cancelled task: nobody else knows this socket
                 await stream.aclose()
@@ -119,8 +125,8 @@ class Tunnel(httpcore.AsyncNetworkStream):
         try:
             return await self._stream.start_tls(ssl_context, server_hostname, timeout)
         except (httpcore.NetworkError, httpcore.TimeoutException) as error:
-            reason = str(error) or CLOSED_EARLY
-            raise type(error)(f"through {self._proxy_name}: {reason}") from error
+            kind = BrokenTunnelError if isinstance(error, httpcore.ConnectError) else type(error)
+            raise kind(f"through {self._proxy_name}: {str(error) or CLOSED_EARLY}") from error
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

@@ -3,6 +3,7 @@ reported with the variable that a person changes."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -20,6 +21,7 @@ from tests.support.command_line import Call, Done, asked, calling, command_proce
 from tests.support.networking import (
     AUTHORITY,
     ConnectProxy,
+    listening,
     server_context,
     tls_front,
     tls_refusing,
@@ -201,6 +203,41 @@ def test_a_proxy_that_refuses_is_for_a_person(
     assert str(status) in all_output(done)
     assert "HTTPS_PROXY" in all_output(done)
     assert "wr0ng" not in all_output(done)
+
+
+@pytest.mark.parametrize(
+    ("login", "advice"),
+    [("", "put user and password into its URL"), ("user:wr0ng@", "correct the user and")],
+)
+def test_a_407_advises_what_was_not_done_yet(
+    command: Command, secure_api: str, login: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has a password in the URL is told that the proxy doesn't take it."""
+    with ConnectProxy(user="user:right").serving() as address:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{login}{address}")
+        done = command(secure_api)
+    assert f"hint: {advice}" in all_output(done), all_output(done)
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_plain_http_in_the_place_of_tls_is_for_a_person(
+    command: Command, secure_api: str, proxied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`HTTPS_PROXY=https://…` of a proxy that speaks HTTP, or a base URL with such a port: 77, and what to change."""
+    with listening(answer_in_plain_http) as port:
+        if proxied:
+            monkeypatch.setenv("HTTPS_PROXY", f"https://127.0.0.1:{port}")
+        done = command(secure_api if proxied else f"https://127.0.0.1:{port}")
+    assert done.status == 77, all_output(done)
+    assert "what answers there doesn't speak TLS" in all_output(done)
+    assert "check host and port of api.base_url; if HTTPS_PROXY begins with https://, try http://" in all_output(done)
+
+
+async def answer_in_plain_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(65536)
+    writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+    await writer.drain()
+    await reader.read(65536)
 
 
 @pytest.mark.parametrize(("status", "words"), [(403, "403 Forbidden"), (503, "503 Service Unavailable"), (599, "599")])
