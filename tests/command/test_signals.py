@@ -174,6 +174,25 @@ def test_a_signal_that_was_ignored_at_the_start_stays_ignored(place: Path, slow:
     assert process.returncode == 0, said
 
 
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_that_was_blocked_at_the_start_ends_a_run(place: Path, endless: str, number: signal.Signals) -> None:
+    """A program that takes its signals by `sigwait` blocks them, also for whom it starts."""
+    (place / "c.toml").write_text(CONFIG.format(base_url=endless))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        process = begin(place, *RUN)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with process:
+        until((place / "run" / "journal.jsonl").exists)
+        process.send_signal(number)
+        try:
+            status = process.wait(PATIENCE_S)
+        finally:
+            process.kill()
+    assert status == 75
+
+
 def test_nohup_keeps_a_run_going_and_sigterm_still_ends_it(place: Path, endless: str) -> None:
     """The real nohup: SIGHUP does nothing, SIGTERM ends the run with 75."""
     (place / "c.toml").write_text(CONFIG.format(base_url=endless))
