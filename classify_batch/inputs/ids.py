@@ -116,7 +116,7 @@ def _repr_as_line(value: object) -> str:
     return text if text.isprintable() and text else f"<{type(value).__name__}>"
 
 
-def list_columns(columns: Sequence[str]) -> str:
+def list_columns(columns: Sequence[object]) -> str:
     """The first few names, for a message."""
     return (", ".join(map(shorten, columns[:10])) + (", …" if len(columns) > 10 else "")) or "none"
 

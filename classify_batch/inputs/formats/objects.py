@@ -115,11 +115,9 @@ class ObjectReader:
         return Fault(self.name, f"{self.unit} {number}", what, hint)
 
     def _missing_column_fault(self, number: int, key: str, value: Mapping[str, object], hint: str) -> Fault:
-        return self.make_fault(
-            number,
-            f"no column {shorten(key)}; there is {list_columns([*map(str, value)])}{suggest(key, map(str, value))}",
-            hint,
-        )
+        names: list[object] = list(value)  # a table without names numbers its columns
+        like = suggest(key, [each for each in names if isinstance(each, str)])
+        return self.make_fault(number, f"no column {shorten(key)}; there is {list_columns(names)}{like}", hint)
 
     @property
     def _object_hint(self) -> str:

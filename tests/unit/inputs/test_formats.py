@@ -264,6 +264,15 @@ async def test_a_cell_whose_lines_may_be_rows_is_refused(tmp_path: Path, rows: s
     assert "ids.tsv, line 2: a quote opens here" in str(error)
 
 
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl"])
+async def test_a_name_that_only_looks_like_the_wanted_one_is_told(tmp_path: Path, name: str) -> None:
+    """macOS writes an accent behind its letter: both names look alike, so their characters are shown."""
+    data = "gro\u0308\u00dfe,n\na,1\n" if name == "in.csv" else '{"gro\u0308\u00dfe": "a"}\n'
+    with pytest.raises(SourceError) as caught:
+        await read(tmp_path / name, data, "gr\u00f6\u00dfe")
+    assert r"did you mean 'gro\u0308\xdfe'? It only looks like 'gr\xf6\xdfe'" in str(caught.value)
+
+
 async def test_csv_takes_the_named_column(tmp_path: Path) -> None:
     """Quotes, CRLF, a byte-order mark, empty lines and newlines in other columns are read as CSV."""
     data = '\ufeffnote,file_id\r\n"x, ""y""\r\nz",a\r\n\r\n,"b"\r\n'

@@ -40,6 +40,14 @@ async def test_empty_cells_at_the_end_of_a_row_are_no_fault() -> None:
     assert await read(rows, carry=["name"]) == ['a\t{"name":"x"}', 'b\t{"name":null}']
 
 
+async def test_a_column_that_is_a_number_is_shown_as_one() -> None:
+    """pandas numbers the columns of a table without names; "1" is none of them."""
+    row: dict[Any, Any] = {0: "a", 1: "b"}
+    with pytest.raises(SourceError) as caught:
+        await read([row], carry=["1"])
+    assert str(caught.value).endswith("no column 'file_id'; there is 0, 1")
+
+
 # --- Rows and tables that are none of these -----------------------------------------------------------------------
 
 
