@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from numbers import Integral, Real
-from os import PathLike, fspath
+from os import PathLike, fsencode, fspath
 
 from classify_batch.errors import UsageError
 
@@ -22,7 +22,7 @@ def path_text(given: object, what: str, error: type[UsageError] = UsageError) ->
         error: the class of the error.
 
     Raises:
-        UsageError: it is empty, has a null byte in it, or is no text.
+        UsageError: it is empty, has a null byte or half a character in it, or is no text.
     """
     text: object = fspath(given) if isinstance(given, PathLike) else given
     if not isinstance(text, str):
@@ -33,6 +33,13 @@ def path_text(given: object, what: str, error: type[UsageError] = UsageError) ->
         raise error(f"{what}: it is empty (is a variable not set?)", hint='"." is the working directory')
     if "\0" in text:
         raise error(f"{what}: {text!r} has a null byte in it", hint="no path has one")
+    try:
+        fsencode(text)
+    except UnicodeEncodeError:
+        raise error(
+            f"{what}: {text!r} has half a character in it (a lone surrogate)",
+            hint="no path has one: was it cut, or decoded in another way than by os.fsdecode?",
+        ) from None
     return text
 
 
@@ -42,9 +49,23 @@ def describe(value: object) -> str:
 
 
 def refuse_no_number(name: str, value: object, hint: str) -> None:
-    """Raises UsageError for what is no number: words, spans and times of day, NaN. `hint`: what is meant."""
-    if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
+    """Raises UsageError for what is no number: words, spans and times of day, NaN; and for a number that is too large
+    to be reckoned with. `hint`: what is meant."""
+    if isinstance(value, bool) or not isinstance(value, Real) or _is_out_of_range(value):
         raise UsageError(f"{_shown(name, value)} is no number", hint=hint)
+
+
+def _is_out_of_range(value: Real) -> bool:
+    try:
+        return math.isnan(value)
+    except OverflowError:
+        return True
+
+
+def refuse_no_flag(name: str, value: object) -> None:
+    """Raises UsageError for text in the place of True or False: "false", out of an environment, would mean True."""
+    if isinstance(value, str | bytes):
+        raise UsageError(f"{_shown(name, value)} is text", hint="give True or False")
 
 
 def whole_number(name: str, value: object, hint: str) -> int:
@@ -75,8 +96,16 @@ def refuse_without_method(name: str, value: object, method: str, hint: str) -> N
 
 def refuse_no_iterable(name: str, value: object, hint: str) -> None:
     """Raises UsageError for what is one thing, as a string is, or none. `hint`: what is meant."""
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable) or not _can_be_iterated(value):
         raise UsageError(f"{_shown(name, value)} is no list", hint=hint)
+
+
+def _can_be_iterated(value: Iterable[object]) -> bool:
+    try:
+        iter(value)
+    except TypeError:  # NumPy's array of no dimension has the method, and can't
+        return False
+    return True
 
 
 def _shown(name: str, value: object) -> str:

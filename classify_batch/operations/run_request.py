@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from classify_batch.arguments import refuse_no_function, refuse_no_number, refuse_without_method
+from classify_batch.arguments import refuse_no_flag, refuse_no_function, refuse_no_number, refuse_without_method
 from classify_batch.engine.deadline import Deadline
 from classify_batch.engine.progress import Progress
 from classify_batch.engine.shutdown import Shutdown
@@ -87,6 +87,8 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         """Raises UsageError for what was given in the place of something else, before anything is done."""
+        refuse_no_flag("retry_failed", self.retry_failed)
+        refuse_no_flag("submit_only", self.submit_only)
         if self.until_s is not None:
             refuse_no_number("until_s", self.until_s, "seconds since the epoch: `datetime(…).timestamp()`")
         if self.max_runtime_s is not None:

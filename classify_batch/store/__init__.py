@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from classify_batch.arguments import path_text
+from classify_batch.arguments import path_text, refuse_no_flag
 from classify_batch.object_store.url import refuse_url
 from classify_batch.store.place import DiskPlace
 
@@ -28,6 +28,7 @@ def place_of(location: Location, *, trusted: bool = False) -> RunPlace:
     Raises:
         UsageError: it is the URL of an object, the empty path, or neither a path nor a place.
     """
+    refuse_no_flag("trust_run_dir", trusted)
     if not isinstance(location, str | PathLike) and hasattr(location, "reader"):
         return location
     text = path_text(location, "the run directory")

@@ -45,6 +45,10 @@ WRONG: list[tuple[str, Any, str]] = [
     ("max_runtime_s", timedelta(hours=4), "total_seconds"),
     ("max_runtime_s", NAN, "seconds"),
     ("max_runtime_s", True, "seconds"),
+    ("max_runtime_s", 10**400, "seconds"),
+    ("retry_failed", "false", "True or False"),
+    ("submit_only", "no", "True or False"),
+    ("trust_run_dir", "0", "True or False"),
     ("until_s", "06:00", "epoch"),
     ("until_s", datetime(2026, 11, 28, tzinfo=UTC), "timestamp"),
     ("until_s", NAN, "epoch"),
@@ -114,6 +118,37 @@ def test_what_is_no_run_directory_is_refused(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
+    "call",
+    [
+        lambda path: run(sandbox_settings(), IDS, path),
+        lambda path: run(sandbox_settings(), path, "run"),
+        lambda path: check(sandbox_settings(), IDS, run_dir=path),
+        lambda path: plan(sandbox_settings(), IDS, "run", reuse=path),
+        lambda path: classify_batch.export(path, "out.csv"),
+        classify_batch.report,
+        lambda path: diff("before", path),
+        lambda path: merge([path], "all"),
+        lambda path: upload(sandbox_settings(), [path]),
+        open_run,
+    ],
+)
+def test_half_a_character_is_in_no_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[Any], Any]
+) -> None:
+    """A text that JSON gives may have a lone surrogate; no file system takes it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="half a character") as caught:
+        call("runs/\ud800")
+    assert caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_may_have_bytes_that_are_no_text(tmp_path: Path) -> None:
+    """As `os.fsdecode` gives it: with other halves of characters."""
+    assert run(sandbox_settings(), IDS, tmp_path / "\udcff").state == "complete"
+
+
+@pytest.mark.parametrize(
     ("make", "hint"),
     [
         (lambda: UUID(int=1), "list"),
@@ -142,6 +177,16 @@ def test_a_check_without_an_input_is_refused() -> None:
     """`run` goes on with a run where it is given none; a check has nothing to read."""
     with pytest.raises(SourceError, match="the input is None"):
         check(sandbox_settings(), None)  # type: ignore[arg-type]
+
+
+def test_an_array_of_no_dimension_is_no_list(tmp_path: Path) -> None:
+    """It says that it can be iterated over, and can't."""
+    array = pytest.importorskip("numpy").array("runs")
+    run_anything: Any = run
+    for name in ("reuse", "observers"):
+        with pytest.raises(UsageError, match=f"{name}=array.* is no list"):
+            run_anything(sandbox_settings(), IDS, tmp_path / "run", **{name: array})
+    assert not (tmp_path / "run").exists()
 
 
 def test_every_iterable_is_an_input(tmp_path: Path) -> None:
@@ -202,6 +247,7 @@ def test_cancel_refuses_what_resume_refuses(tmp_path: Path) -> None:
         ("ahead=nan is", lambda settings, _: stream(settings, IDS, ahead=NAN)),  # type: ignore[arg-type]
         ("on_progress='x'", lambda settings, _: check(settings, IDS, on_progress="x")),  # type: ignore[arg-type]
         ("requests_per_s='5'", lambda _, __: SharedLimits(requests_per_s="5")),  # type: ignore[arg-type]
+        ("change=1000", lambda _, __: diff("a", "b", min_confidence_change=10**400)),
         ("change='x' is", lambda _, __: diff("a", "b", min_confidence_change="x")),  # type: ignore[arg-type]
         ("sink='x' can't be called", lambda _, __: diff("a", "b", sink="x")),  # type: ignore[arg-type]
         ("run_dirs=None is", lambda _, __: classify_batch.report(None)),  # type: ignore[call-overload]
@@ -219,7 +265,9 @@ def test_other_arguments_are_refused_alike(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("partition", "words"), [(5, "is no list"), ([5], "is no string"), (b"a=b", "is no list")])
+@pytest.mark.parametrize(
+    ("partition", "words"), [(5, "is no list"), ([5], "is no string"), ([None], "is no string"), (b"a=b", "is no list")]
+)
 def test_a_partition_is_text(tmp_path: Path, partition: Any, words: str) -> None:
     """Nothing is written; the hint says how a partition is given."""
     run(sandbox_settings(), IDS, tmp_path / "run")

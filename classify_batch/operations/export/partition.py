@@ -42,6 +42,8 @@ def parse_partitions(texts: Sequence[str]) -> list[Partition]:
     levels = [texts] if isinstance(texts, str) else texts
     refuse_no_iterable("partition", levels, _HINT)
     for text in levels:
+        if text is None:
+            raise UsageError("partition=None is no string", hint=_HINT)
         refuse_no_text("partition", text)
         key, _, value = text.partition("=")
         if not _KEY.fullmatch(key) or not _VALUE.fullmatch(value):
