@@ -51,8 +51,8 @@ _OF_EACH_FILE = frozenset({"file_id", "reasoning"})
 
 _CONFIDENCES_MAX = 1 << 14
 
-_FORMULAS = frozenset("=+-@\t\r")
-"""A spreadsheet takes a cell that begins with one of these for a formula, and would run it."""
+_FORMULAS = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are the first ones, in full width
+"""A spreadsheet takes a cell that begins with one of these for a formula, and would run it (OWASP, "CSV Injection")."""
 
 
 class OutputFormat(Protocol):

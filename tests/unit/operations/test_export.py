@@ -142,7 +142,8 @@ def shown(value: object) -> str:
         return ""
     if not isinstance(value, str):
         return str(value)
-    safe = "'" + value if value[:1] in ("=", "+", "-", "@", "\t", "\r") and value else value
+    formulas = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+    safe = "'" + value if value.startswith(formulas) else value
     return safe.encode("utf-8", "backslashreplace").decode()
 
 
@@ -150,7 +151,10 @@ texts = st.one_of(
     st.none(),
     st.text(max_size=5),
     st.sampled_from(
-        ["=1+1", "+1", "-1", "@x", "\tx", "\rx", 'a "b", c', "two\nlines\r\n", "lone \ud800", "\u2028", "\x00"]
+        [
+            *("=1+1", "+1", "-1", "@x", "\tx", "\rx", "\nx", "\uff1d1", "\uff0b1", "\uff0d1", "\uff20x"),
+            *('a "b", c', "two\nlines\r\n", "lone \ud800", "\u2028", "\x00"),
+        ]
     ),
 )
 confidences = st.one_of(st.none(), st.sampled_from([0, 1, 0.5, 0.9, 0.4999999, 1e-7]))
@@ -263,6 +267,12 @@ def test_numbers_are_not_escaped_as_formulas() -> None:
 def test_a_column_name_is_never_a_formula() -> None:
     """A carried column's name comes from the input as well."""
     assert Table(["=x"]).encode_header().endswith(b",'=x\r\n")
+
+
+@pytest.mark.parametrize("sign", [*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_no_sign_begins_a_formula(sign: str) -> None:
+    """OWASP's list: the signs, what spreadsheets skip in front of them, and their full-width forms."""
+    assert escape_formula(f"{sign}1") == f"'{sign}1"
 
 
 @pytest.mark.parametrize(
