@@ -257,8 +257,8 @@ def cluster_killed(case: Case, nodes: Nodes, chance: random.Random) -> int:
 
 def rate_of(requests: Sequence[Request], shards: int) -> dict[str, float]:
     """How much of the budget was used from the last shard's first create on, until the first shard had no create left
-    to send; the share of that time in which some process waited for a CPU; the most requests that must have come within
-    a second; and the 429s."""
+    to send; how long that was; the share of that time in which some process waited for a CPU; the most requests that
+    must have come within a second; and the 429s."""
     creates = [each.at_s for each in requests if each.what.startswith("POST")]
     most, first = 0, 0
     for last, request in enumerate(requests):
@@ -269,6 +269,7 @@ def rate_of(requests: Sequence[Request], shards: int) -> dict[str, float]:
     took_s = inside[-1].at_s - inside[0].at_s
     return {
         "per s": (len(inside) - 1) / took_s,
+        "lasted s": took_s,
         "busy": (inside[-1].waits_s - inside[0].waits_s) / took_s,
         "most in a second": most,
         "429": sum(each.refused for each in requests),
