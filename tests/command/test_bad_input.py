@@ -88,7 +88,7 @@ def test_a_run_without_an_api_key_is_refused_with_a_hint(place: Place, environme
     (place.folder / "empty").touch()
     said = place.refused(*RUN, **environment)
     assert words in said
-    assert "hint: export LLAMA_CLOUD_API_KEY=" in said
+    assert "export LLAMA_CLOUD_API_KEY=" in said.split("hint: ")[1]
 
 
 # --- The settings -----------------------------------------------------------------------------------------------
