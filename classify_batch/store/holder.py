@@ -19,10 +19,11 @@ _WORDS_BYTES_MAX = 4096
 def read_holder(directory: Path) -> Holder | None:
     """Who holds `directory` now, or None. Disturbs nobody, and believes no killed process."""
     path = directory / LOCK
+    nobody = (FileNotFoundError, NotADirectoryError)  # a file was named in the place of a directory
     try:
-        with refusals(path, but=FileNotFoundError):
+        with refusals(path, but=nobody):
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe in its place must not be waited for
-    except FileNotFoundError:
+    except nobody:
         return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: askers don't see each other

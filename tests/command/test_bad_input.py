@@ -294,7 +294,12 @@ def test_a_run_directory_without_write_permission_is_refused(place: Place) -> No
     assert "Permission denied" in place.refused(*RUN)
 
 
-@pytest.mark.parametrize("command", [("resume", "run"), ("status", "run"), ("verify", "run"), ("status", "ids.txt")])
+FILE_READERS = ("resume", "status", "verify", "cancel", "report")
+
+
+@pytest.mark.parametrize(
+    "command", [("resume", "run"), ("status", "run"), ("verify", "run"), *((name, "ids.txt") for name in FILE_READERS)]
+)
 def test_commands_on_a_directory_without_a_run_create_nothing(place: Place, command: tuple[str, str]) -> None:
     """A command on a run says that there is none, and makes no directory."""
     assert f"{command[1]} holds no run" in place.refused(*command)
