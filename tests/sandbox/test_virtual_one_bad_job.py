@@ -181,6 +181,35 @@ async def test_a_job_that_the_api_refuses_to_show_is_found_in_the_list() -> None
         await ends_well(lab)
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("status", [200, 500])
+async def test_a_job_that_neither_its_id_nor_the_list_can_show_holds_no_other_up(version: str, status: int) -> None:
+    """Its server can't write it, say. All others are collected before the run stops, and nothing is paid again."""
+    limits = {"jobs_in_flight": 5}
+    with laboratory(40, files_per_job=2, version=version, limits=limits) as lab:
+        bad: list[str] = []
+
+        async def spoil(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if response.status_code >= 300 or is_results(request) or "files" in request.url.path:
+                return response
+            body = response.json()
+            if is_create(request):
+                bad[:] = bad or [body["id"]]
+                return response
+            for job in body.get("items", [body]):
+                if job["id"] == bad[0]:
+                    job["status"] = None
+                    return answer(status, body)
+            return response
+
+        lab.wire.after = spoil
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.INCOMPLETE)
+        assert len(lab.outcomes()) == 40 - lab.settings.files_per_job
+        lab.wire.after = as_it_is
+        await ends_well(lab)
+
+
 async def test_lost_answers_hours_apart_do_not_stop_a_run() -> None:
     """With one slot two lost answers may lie as far apart as their jobs take: that is no API that makes no jobs."""
     limits = {"jobs_in_flight": 1}

@@ -36,6 +36,10 @@ INHERITED_POLLED_S_MIN = 60.0
 """How long a process polls another one's job before it may be overdue."""
 
 JOB_POLLS_AT_ONCE = 8
+
+JOB_CALLS_MAX = 3
+"""Then the others are polled: all wait for a job that the API can't show."""
+
 LIST_FAILURES_MAX = 4
 """After so many failures in a row, jobs are polled one by one for a while: those polls show whether the API is down.
 Retrying the list instead would leave every job unpolled meanwhile. Where one answer of ten is bad, two in a row come
@@ -188,13 +192,14 @@ class Poller:
         async def poll_job(job_id: str) -> None:
             async with limiter:
                 try:
-                    await self._handle_view(await retry_transient(lambda: self._api.get(job_id)), finished)
+                    view = await retry_transient(lambda: self._api.get(job_id), calls_max=JOB_CALLS_MAX)
+                    await self._handle_view(view, finished)
                     self._schedule.record_job_poll(job_id, anyio.current_time())
                 except ApiError as error:
                     if error.verdict is Verdict.MISSING:
                         await self._handle_missing_job(job_id, error, finished)
-                    elif error.verdict is Verdict.REFUSED:
-                        await self._handle_refused_poll(job_id, finished)
+                    elif error.verdict in (Verdict.REFUSED, Verdict.LATER):
+                        await self._handle_failed_poll(job_id, error, finished)
                     else:
                         errors.append(error)
 
@@ -219,12 +224,14 @@ class Poller:
             return
         self._shutdown.request_stop(stop_for_vanished_job(job_id, error))
 
-    async def _handle_refused_poll(self, job_id: str, finished: ObjectSendStream[Job]) -> None:
-        """The API refuses to show this one job by its ID: the list may show it, until it is overdue."""
+    async def _handle_failed_poll(self, job_id: str, error: ApiError, finished: ObjectSendStream[Job]) -> None:
+        """The API refuses to show this one job by its ID, or can't for now: the list may show it, until it is overdue.
+        While nothing else is answered, either, that says nothing of the job."""
         now_s = anyio.current_time()
         watched = self._schedule.jobs[job_id]
-        self._schedule.record_job_poll(job_id, now_s)
-        if is_overdue(watched, now_s, self._limits.job_timeout_s):
+        self._schedule.record_failed_job_poll(job_id, now_s)
+        is_about_job = error.verdict is Verdict.REFUSED or not self._gate.broken
+        if is_about_job and is_overdue(watched, now_s, self._limits.job_timeout_s):
             await self._give_up_job(job_id, finished)
 
     # --- What was seen ----------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ GROWN = 1.1
 
 GAP_S_MIN = 0.005
 GAP_S_MAX = 30.0
+FAILED_GAP_S_MIN = 1.0
 RATE_SHARE = 0.5
 RATE_SHARE_PRESSED = 0.09
 
@@ -223,6 +224,11 @@ class PollSchedule:
         if (watched := self.jobs.get(job_id)) is not None:
             watched.seen_in_flight_s, watched.missing_since_s = now_s, None
             self._schedule_poll(watched, now_s + self._poll_gap_s(watched, now_s))
+
+    def record_failed_job_poll(self, job_id: str, now_s: float) -> None:
+        """A poll of a job by its ID failed: nothing is known of it that wasn't known before."""
+        if (watched := self.jobs.get(job_id)) is not None:
+            self._schedule_poll(watched, now_s + max(FAILED_GAP_S_MIN, self._poll_gap_s(watched, now_s)))
 
     def record_list_failure(self, now_s: float) -> None:
         """The list couldn't be read this time."""
