@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
 
-from classify_batch.errors import UsageError
+from classify_batch.errors import UsageError, WorldError
 from classify_batch.streams.signal_wakeup import signals_wake_this_loop
 
 Result = TypeVar("Result")
@@ -20,6 +21,7 @@ def run_in_new_loop(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
 
     Raises:
         UsageError: it was called inside a running event loop.
+        WorldError: the program's main thread has ended meanwhile, or had before.
     """
     with suppress(RuntimeError):  # which says that no loop runs: the usual case
         asyncio.get_running_loop()
@@ -27,7 +29,15 @@ def run_in_new_loop(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
     with suppress(RuntimeError, KeyError):  # likewise, or that nobody imported it
         sys.modules["trio"].lowlevel.current_task()
         raise UsageError(f"{name}() was called inside a running loop of trio", hint=_in_a_thread(name))
-    return asyncio.run(_as_coroutine(work))
+    try:
+        return asyncio.run(_as_coroutine(work))
+    except RuntimeError as error:
+        if threading.main_thread().is_alive():
+            raise
+        raise WorldError(
+            f"the program's main thread has ended, and Python begins no more work in threads then: {error}",
+            hint=f"let the main thread wait for the one that calls {name}(), by its join(); the same call goes on",
+        ) from error
 
 
 async def _as_coroutine(work: Callable[[], Awaitable[Result]]) -> Result:
