@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,13 @@ from classify_batch.spelling import suggest
 CARRY_HINT = "name columns that are there with --carry"
 COLUMN_HINT = "name the column of the file IDs with --column"
 REPEATED_HINT = "leave all but one out: nobody can tell which one is meant"
+DOCUMENT_HINT = "give the folder itself; or, with --column sent_id, the files that were sent, until they expire"
 SURPLUS_HINT = 'quote a value that holds the delimiter: "…"'
+
+_DOCUMENT_ID = re.compile("(?:sha256|unread):[0-9a-f]{64}")
+"""How a run over a folder names its documents (see folder.py)."""
+_OF_OUTCOMES = ("outcome", "change")
+"""Keys of the outcomes of a run, and of what `diff` says of them."""
 
 Numbered = Iterable[tuple[int, Any]]
 """Values, each with the number of its line or item."""
@@ -62,7 +69,7 @@ class ObjectReader:
         except (TypeError, KeyError, IndexError, LookupError, ValueError):
             return None
         file_ids = to_plain_strings(ids)
-        return file_ids if all_valid(file_ids) else None
+        return file_ids if all_valid(file_ids) and not _DOCUMENT_ID.search("".join(file_ids)) else None
 
     def read_rows(self, values: Numbered) -> list[str]:
         """The rows of those values that are as they should be; a fault for each other one."""
@@ -86,22 +93,10 @@ class ObjectReader:
                 yield Line(number, file_id, {})
 
     def _lines_of_object(self, number: int, value: Mapping[str, object]) -> Iterator[Line]:
-        if (cells := _count_surplus(value)) > 0:
-            what = f"{len(value) - 1 + cells} cells under a header of {len(value) - 1}"
-            self.on_fault(self.make_fault(number, what, SURPLUS_HINT))
-            return
-        repeated = value.repeated if isinstance(value, RepeatingObject) else ()
-        if twice := [each for each in self.wanted_keys if each in repeated]:
-            what = f"the key {shorten(twice[0])} comes more than once in one object"
-            self.on_fault(self.make_fault(number, what, REPEATED_HINT))
-            return
-        if self.column not in value:
-            self.on_fault(self._missing_column_fault(number, self.column, value, COLUMN_HINT))
-            return
-        file_id = to_plain_string(value[self.column])
-        if (fault := check_file_id(self.name, number, file_id, self.unit)) is not None:
+        if (fault := self._fault_of_object(number, value)) is not None:
             self.on_fault(fault)
             return
+        file_id = to_plain_string(value[self.column])
         for record in _records_of(value):
             if missing := [each for each in self.carry if each not in record and each not in self.optional]:
                 self.on_fault(self._missing_column_fault(number, missing[0], record, CARRY_HINT))
@@ -109,6 +104,25 @@ class ObjectReader:
             yield Line(number, file_id, {each: record.get(each) for each in self.carry})
             if not self.carry:
                 return
+
+    def _fault_of_object(self, number: int, value: Mapping[str, object]) -> Fault | None:
+        """Why an object gives no file ID; None where it gives one."""
+        if (cells := _count_surplus(value)) > 0:
+            what = f"{len(value) - 1 + cells} cells under a header of {len(value) - 1}"
+            return self.make_fault(number, what, SURPLUS_HINT)
+        repeated = value.repeated if isinstance(value, RepeatingObject) else ()
+        if twice := [each for each in self.wanted_keys if each in repeated]:
+            what = f"the key {shorten(twice[0])} comes more than once in one object"
+            return self.make_fault(number, what, REPEATED_HINT)
+        if self.column not in value:
+            return self._missing_column_fault(number, self.column, value, COLUMN_HINT)
+        file_id = to_plain_string(value[self.column])
+        if (fault := check_file_id(self.name, number, file_id, self.unit)) is not None:
+            return fault
+        if _DOCUMENT_ID.fullmatch(file_id) and any(each in value for each in _OF_OUTCOMES):
+            what = f"{shorten(file_id)} is what a run over a folder calls a document, and no file of the project"
+            return self.make_fault(number, what, DOCUMENT_HINT)
+        return None
 
     def make_fault(self, number: int, what: str, hint: str) -> Fault:
         """A fault of one line, or item."""

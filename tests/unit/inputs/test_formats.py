@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from classify_batch.errors import ExitStatus, SourceError
 from classify_batch.inputs import lines
+from classify_batch.inputs.folder import CONTENT_PREFIX, UNREAD_PREFIX
 from classify_batch.inputs.formats.json_array import read_json_array
 from classify_batch.inputs.formats.json_lines import read_json_lines
 from classify_batch.inputs.formats.objects import ObjectReader
@@ -161,6 +162,20 @@ async def test_ids_beside_objects_hide_no_key_that_comes_twice(tmp_path: Path) -
     """An array may hold both."""
     with pytest.raises(SourceError, match="item 2: the key 'file_id' comes more than once"):
         await read(tmp_path / "in", '["a", {"file_id": "b", "file_id": "c"}]')
+
+
+@pytest.mark.parametrize("prefix", [CONTENT_PREFIX, UNREAD_PREFIX])
+@pytest.mark.parametrize("key", ["outcome", "change"])
+async def test_a_document_of_a_folder_is_no_file_of_the_project(tmp_path: Path, prefix: str, key: str) -> None:
+    """The outcomes of a run over a folder name contents, which the API doesn't know; the files that were sent are IDs.
+    Whoever calls files of a project so may."""
+    content = prefix + "0f" * 32
+    line = f'{{"file_id": "{content}", "{key}": "failed", "sent_id": "f-1"}}\n'
+    with pytest.raises(SourceError, match=r"line 1: .* is what a run over a folder calls a document") as caught:
+        await read(tmp_path / "in.jsonl", line)
+    assert "--column sent_id" in caught.value.hint
+    assert await read(tmp_path / "in.jsonl", line, "sent_id") == ["f-1"]
+    assert await read(tmp_path / "in.jsonl", f'{{"file_id": "{content}"}}\n') == [content]
 
 
 async def test_a_line_without_end_is_refused_before_it_fills_the_memory() -> None:
