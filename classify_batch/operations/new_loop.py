@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TypeVar
 
 from classify_batch.errors import UsageError, WorldError
+from classify_batch.streams.raising_handlers import handlers_cancel
 from classify_batch.streams.signal_wakeup import signals_wake_this_loop
 
 Result = TypeVar("Result")
@@ -18,6 +19,8 @@ Result = TypeVar("Result")
 
 def run_in_new_loop(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
     """Runs the work of the public function `name`, whose twin for running loops has an `a` before its name.
+
+    A signal handler of the program's own that raises stops it as Ctrl-C does: what it raised is raised here.
 
     Raises:
         UsageError: it was called inside a running event loop.
@@ -30,7 +33,13 @@ def run_in_new_loop(name: str, work: Callable[[], Awaitable[Result]]) -> Result:
         sys.modules["trio"].lowlevel.current_task()
         raise UsageError(f"{name}() was called inside a running loop of trio", hint=_in_a_thread(name))
     try:
-        return asyncio.run(_as_coroutine(work))
+        with handlers_cancel() as errors:
+
+            async def work_until_raised() -> Result:
+                errors.watch_this_task()
+                return await _as_coroutine(work)
+
+            return asyncio.run(work_until_raised())
     except RuntimeError as error:
         if threading.main_thread().is_alive():
             raise
