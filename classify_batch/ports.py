@@ -349,6 +349,9 @@ class Journal(OutcomeSink, Protocol):
     def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         """The open attempt that has this job."""
 
+    def is_in_flight(self, job_id: str) -> bool:
+        """Whether it is a job of this account that hasn't been seen to have ended."""
+
     async def begin_search_from(self, server_s: float | None) -> int:
         """A byte of the journal before which it names no job that was made at `server_s` or later, by the server's own
         clock. None: the journal's beginning."""

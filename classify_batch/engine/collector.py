@@ -29,7 +29,7 @@ from classify_batch.engine.job_answers import (
 from classify_batch.engine.shutdown import Stop
 from classify_batch.engine.stop_reasons import stop_for_vanished_job
 from classify_batch.errors import ApiError, ExitStatus, Verdict
-from classify_batch.file_keys import same_id
+from classify_batch.file_keys import file_key
 from classify_batch.limits.retry import Backoff, retry_transient
 from classify_batch.model import AnsweredFile, Answers, Job, JobView
 from classify_batch.protocol.sanitize import printable_line
@@ -208,15 +208,20 @@ class Collector:
             ApiError: they can't be had now. REFUSED or MISSING: for a reason that lies in this job.
         """
         read_before = self._results_read
+
+        async def request() -> Answers:
+            nonlocal read_before
+            read_before = self._results_read
+            return await self._api.results(view, asked)
+
         self._being_read.add(view.job_id)
         try:
-            answers = await retry_transient(
-                lambda: self._api.results(view, asked), retry_on=retry_on, calls_max=RESULTS_CALLS_MAX
-            )
+            answers = await retry_transient(request, retry_on=retry_on, calls_max=RESULTS_CALLS_MAX)
         except ApiError as error:
             if error.verdict is not Verdict.LATER or error.status == RATE_LIMITED:
                 raise
-            # Where others' results came meanwhile, or come now, the job is to blame, and else the API.
+            # Where others' results came during the last call, or come now, the job is to blame, and else the API: what
+            # came earlier says nothing of an outage that has begun since.
             if self._results_read == read_before and not await self._can_read_another_job():
                 raise
             answers = await self._request_results_last(view, asked)
@@ -235,10 +240,11 @@ class Collector:
             raise ApiError(error.call, Verdict.REFUSED, str(error), status=error.status, detail=error.detail) from error
 
     async def _can_read_another_job(self) -> bool:
-        """Whether the results of another one of the latest jobs can be read now. Not all of these have ended, and those
-        that are just being read tell by themselves."""
+        """Whether the results of another one of the latest jobs can be read now. What the API says of jobs in flight
+        shows nothing: it may be an error or no answers. Those that are just being read tell by themselves."""
+        being_read = set(map(file_key, self._being_read))
         latest = reversed([*await self._journal.latest_jobs()])
-        others = [each for each in latest if not any(same_id(each, one) for one in self._being_read)]
+        others = [each for each in latest if file_key(each) not in being_read and not self._journal.is_in_flight(each)]
         unreadable = 0
         for other in others[:OTHERS_MAX]:
             try:

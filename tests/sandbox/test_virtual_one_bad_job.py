@@ -132,6 +132,64 @@ async def test_results_that_nobody_can_read_stop_the_run() -> None:
         await ends_well(lab)
 
 
+async def test_an_outage_that_begins_while_a_job_is_asked_for_fails_no_file() -> None:
+    """Other results came while its first call hung, and none any more: that says nothing of the job."""
+    with laboratory(20, files_per_job=10, job_duration_s=5.0, job_duration_sigma=0) as lab:
+        asked: list[str] = []
+
+        async def fail(request: httpx.Request) -> httpx.Response | None:
+            if not is_results(request):
+                return None
+            asked.append(request.url.path)
+            if len(asked) == 1:
+                await anyio.sleep(50.0)  # the other job's are read meanwhile
+            return answer(500, {"detail": "broken"}) if request.url.path == asked[0] or len(asked) > 2 else None
+
+        lab.wire.before = fail
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.INCOMPLETE)
+        assert (len(lab.outcomes()), lab.codes()) == (10, {})
+        lab.wire.before = nothing
+        await ends_well(lab)
+
+
+async def test_jobs_in_flight_are_no_witnesses_in_an_outage_of_the_results() -> None:
+    """A server may hand out no answers for them where it fails for all that have ended."""
+    with laboratory(100, files_per_job=10, job_duration_s=200.0, job_duration_sigma=1.0) as lab:
+
+        async def fail_for_ended(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if not is_results(request):
+                return response
+            in_flight = response.status_code == 400
+            return answer(200, {"items": [], "next_page_token": None}) if in_flight else answer(500)
+
+        lab.wire.after = fail_for_ended
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("incomplete", ExitStatus.INCOMPLETE)
+        assert lab.outcomes() == {}
+        lab.wire.after = as_it_is
+        await ends_well(lab)
+
+
+async def test_jobs_in_flight_are_no_sign_of_an_outage_of_the_results() -> None:
+    """A server may answer for them with what else means that it is in trouble."""
+    with laboratory(100, files_per_job=10, seed=4, job_duration_s=2000.0, job_duration_sigma=0.4) as lab:
+        asked: dict[str, None] = {}
+
+        async def fail_for_third(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if not is_results(request):
+                return response
+            if response.status_code == 400:
+                return answer(409, {"detail": "the job has not ended"})
+            asked[request.url.path] = None
+            return answer(500) if [*asked].index(request.url.path) == 2 else response
+
+        lab.wire.after = fail_for_third
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("complete", ExitStatus.FAILURES)
+        assert [*lab.codes().values()] == ["not_answered"] * 10
+
+
 async def test_many_bad_jobs_that_are_all_that_is_left_stop_no_run() -> None:
     """They are the latest ones, too, and being read just now: so the one before them shows that it isn't the API."""
     limits = {"patience_s": 86_400}

@@ -113,6 +113,9 @@ class KeptJournal:
     def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         return self.holders.get(job_id)
 
+    def is_in_flight(self, job_id: str) -> bool:
+        return job_id in self.holders
+
     async def begin_search_from(self, server_s: float | None) -> int:
         return 0
 

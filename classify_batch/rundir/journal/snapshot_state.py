@@ -17,7 +17,7 @@ from classify_batch.rundir.journal.open_attempts import ActiveChunk, AttemptCoun
 from classify_batch.rundir.journal.plain import PlainAttempts
 from classify_batch.rundir.journal.starts import Starts
 from classify_batch.rundir.journal.totals import Totals
-from classify_batch.vocabulary import CancelState
+from classify_batch.vocabulary import CancelState, State
 
 PLANNED, OPEN, DONE = 0, 1, 2
 
@@ -155,6 +155,11 @@ class SnapshotState(Totals):
         """The open attempt of this account that has this job."""
         key = self._attempt_by_job.get(file_key(job_id))
         return None if key is None or not self.is_own(self.open_attempts[key]) else key
+
+    def is_in_flight(self, job_id: str) -> bool:
+        """Whether it is a job of this account that hasn't been seen to have ended."""
+        key = self.attempt_of_job(job_id)
+        return key is not None and self.open_attempts[key].state is State.SUBMITTED
 
     def other_file_suspected(self, key: AttemptKey) -> bool:
         """Whether a bad job that an open attempt's file shared may have been the fault of another file: of one that is

@@ -250,6 +250,9 @@ class JournalWriter:
     def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         return self.snapshot.attempt_of_job(job_id)
 
+    def is_in_flight(self, job_id: str) -> bool:
+        return self.snapshot.is_in_flight(job_id)
+
     async def wait_durable(self) -> None:
         self.write()
         seq = self.snapshot.seq  # before the wait: what is written meanwhile may not be durable after it

@@ -80,6 +80,9 @@ class Recorder:
     def attempt_of_job(self, job_id: str) -> AttemptKey | None:
         return None
 
+    def is_in_flight(self, job_id: str) -> bool:
+        return False
+
     async def begin_search_from(self, server_s: float | None) -> int:
         return 0
 
