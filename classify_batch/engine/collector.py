@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from random import Random
 
 import anyio
 from anyio.abc import ObjectReceiveStream, TaskGroup
@@ -73,7 +74,8 @@ class Collector:
         self._can_cancel = context.settings.api.capabilities.can_cancel
         self._late_slots = anyio.Semaphore(WAITING_JOBS_MAX)
         self._results_read = 0
-        self._being_read = set[str]()
+        self._unread = set[str]()  # the keys of jobs whose results were asked for, and haven't come
+        self._random = Random()  # noqa: S311 - no secret
         self._odd_confidence_warned = False
 
     async def collect_finished_jobs(self, finished: ObjectReceiveStream[Job]) -> None:
@@ -214,7 +216,7 @@ class Collector:
             read_before = self._results_read
             return await self._api.results(view, asked)
 
-        self._being_read.add(view.job_id)
+        self._unread.add(file_key(view.job_id))
         try:
             answers = await retry_transient(request, retry_on=retry_on, calls_max=RESULTS_CALLS_MAX)
         except ApiError as error:
@@ -225,8 +227,7 @@ class Collector:
             if self._results_read == read_before and not await self._can_read_another_job():
                 raise
             answers = await self._request_results_last(view, asked)
-        finally:
-            self._being_read.discard(view.job_id)
+        self._unread.discard(file_key(view.job_id))
         self._results_read += 1
         return answers
 
@@ -241,10 +242,14 @@ class Collector:
 
     async def _can_read_another_job(self) -> bool:
         """Whether the results of another one of the latest jobs can be read now. What the API says of jobs in flight
-        shows nothing: it may be an error or no answers. Those that are just being read tell by themselves."""
-        being_read = set(map(file_key, self._being_read))
-        latest = reversed([*await self._journal.latest_jobs()])
-        others = [each for each in latest if file_key(each) not in being_read and not self._journal.is_in_flight(each)]
+        shows nothing: it may be an error or no answers. Nor do those that couldn't be read, or are just being read."""
+        others = [
+            each
+            for each in await self._journal.latest_jobs()
+            if file_key(each) not in self._unread and not self._journal.is_in_flight(each)
+        ]
+        # Any of them: those that an earlier process couldn't read are often next to each other.
+        self._random.shuffle(others)
         unreadable = 0
         for other in others[:OTHERS_MAX]:
             try:

@@ -213,6 +213,24 @@ async def test_many_bad_jobs_that_are_all_that_is_left_stop_no_run() -> None:
         assert [*lab.codes().values()] == ["not_answered"] * 7
 
 
+async def test_many_bad_jobs_one_after_the_other_stop_no_run() -> None:
+    """The first of them are the latest jobs that have ended: that they can't be read either says nothing of the API."""
+    limits = {"jobs_in_flight": 1, "patience_s": 86_400}
+    with laboratory(UNREADABLE_MAX + 3, files_per_job=1, limits=limits, job_duration_s=5.0) as lab:
+        asked: dict[str, None] = {}
+
+        async def fail(request: httpx.Request) -> httpx.Response | None:
+            if not is_results(request):
+                return None
+            asked[request.url.path] = None
+            return None if request.url.path == next(iter(asked)) else answer(500, {"detail": "broken"})
+
+        lab.wire.before = fail
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("complete", ExitStatus.FAILURES)
+        assert [*lab.codes().values()] == ["not_answered"] * (UNREADABLE_MAX + 2)
+
+
 async def test_few_other_jobs_are_asked_for_in_an_outage_of_the_results() -> None:
     """Each call may last as long as its timeout, and the run shall end soon."""
     limits = {"jobs_in_flight": 1, "patience_s": 86_400}
