@@ -220,7 +220,7 @@ class Collector:
         try:
             answers = await retry_transient(request, retry_on=retry_on, calls_max=RESULTS_CALLS_MAX)
         except ApiError as error:
-            if error.verdict is not Verdict.LATER or error.status == RATE_LIMITED:
+            if not may_lie_in_its_job(error):
                 raise
             # Where others' results came during the last call, or come now, the job is to blame, and else the API: what
             # came earlier says nothing of an outage that has begun since.
@@ -236,7 +236,7 @@ class Collector:
         try:
             return await retry_transient(lambda: self._api.results(view, asked), calls_max=LAST_CALLS_MAX)
         except ApiError as error:
-            if error.verdict is not Verdict.LATER or error.status == RATE_LIMITED:
+            if not may_lie_in_its_job(error):
                 raise
             raise ApiError(error.call, Verdict.REFUSED, str(error), status=error.status, detail=error.detail) from error
 
@@ -267,13 +267,15 @@ class Collector:
         job itself: then the key may be of another project.
 
         Raises:
-            ApiError: the job isn't there.
+            ApiError: the job isn't there, or nobody can say.
         """
         try:
             now = await retry_transient(lambda: self._api.get(view.job_id), calls_max=RESULTS_CALLS_MAX)
         except ApiError as error:
             if error.verdict is Verdict.REFUSED:
                 return False  # the list shows it, though the API refuses to show it alone
+            if may_lie_in_its_job(error) and await self._can_read_another_job():
+                return False  # likewise: neither it nor its results can be had, as on v2, where they are one
             if error.verdict is Verdict.MISSING:
                 self._shutdown.request_stop(stop_for_vanished_job(view.job_id, error))
             raise
@@ -339,6 +341,12 @@ class Collector:
             and view.status == JobStatus.ERROR,  # the vendor says that ERROR is free, and nothing about CANCELLED
             billed=billed,
         )
+
+
+def may_lie_in_its_job(error: ApiError) -> bool:
+    """Whether it depends on what is said of other jobs if a call about one failed for a reason that lies in it. A 429
+    never does."""
+    return error.verdict is Verdict.LATER and error.status != RATE_LIMITED
 
 
 def stop_for_foreign_answers(job: Job, foreign: str) -> Stop:

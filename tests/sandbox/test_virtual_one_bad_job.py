@@ -100,6 +100,33 @@ async def test_a_bad_job_that_is_all_that_is_left_stops_no_run(kind: str) -> Non
         assert lab.accepted() == 6
 
 
+@pytest.mark.parametrize("version", ["v1", "v2"])
+async def test_a_job_that_ended_and_is_only_listed_fails_its_files_alone(version: str) -> None:
+    """Neither it nor its results can be had by its ID; on v2 these are one."""
+    with laboratory(60, files_per_job=10, version=version, job_duration_s=5.0, job_duration_sigma=0) as lab:
+        bad: list[str] = []
+
+        async def spoil(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+            if bad and bad[0] in request.url.path:
+                return answer(500, {"detail": "broken"})
+            if response.status_code < 300 and is_create(request):
+                bad[:] = bad or [response.json()["id"]]
+            elif response.status_code < 300 and request.url.path.endswith("/classify"):
+                items = [
+                    job | {"result": None if job["id"] in bad else job["result"]} for job in response.json()["items"]
+                ]
+                return answer(200, response.json() | {"items": items})
+            return response
+
+        lab.wire.after = spoil
+        ending = await lab.run()
+        assert (ending.state, ending.exit_status) == ("complete", ExitStatus.FAILURES)
+        assert [*lab.codes().values()] == ["not_answered"] * lab.settings.files_per_job
+        lab.wire.after = as_it_is
+        await retried_well(lab)
+        assert lab.accepted() == 60 // lab.settings.files_per_job
+
+
 async def test_an_outage_that_ends_only_now_fails_no_file() -> None:
     """The results of another job come again: so the job's own are asked for once more before it is blamed."""
     limits = {"jobs_in_flight": 1}
