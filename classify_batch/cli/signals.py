@@ -54,12 +54,12 @@ def install_handlers() -> None:
     """Handles the signals that ask to stop from now on. Call it in the main thread only, as Python demands.
 
     A program that takes its signals by `sigwait` blocks them, and who is started by it inherits that: nobody could stop
-    this process then.
+    this process then. A signal that came meanwhile is handled like any other.
     """
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOP_SIGNALS, signal.SIGALRM))
     for number in _STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOP_SIGNALS, signal.SIGALRM))
 
 
 def on_first_signal(callback: Callable[[str], None] | None, last_words: LastWords | None = None) -> None:

@@ -193,6 +193,21 @@ def test_a_signal_that_was_blocked_at_the_start_ends_a_run(place: Path, endless:
     assert status == 75
 
 
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_blocked_signal_that_waits_is_handled_once_it_can_be(number: signal.Signals) -> None:
+    """It came before the command was there to hear it: 75 and no traceback. A busy machine may drop the message."""
+    script = (
+        "import os, signal, sys\n"
+        f"signal.signal({number:d}, signal.SIG_DFL)\n"  # whoever runs the tests may ignore it
+        f"signal.pthread_sigmask(signal.SIG_BLOCK, [{number:d}])\nos.kill(os.getpid(), {number:d})\n"
+        "os.execv(sys.argv[1], sys.argv[1:])\n"
+    )
+    words = [sys.executable, "-c", script, *COMMAND, "manual"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+    assert done.returncode == 75, done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_nohup_keeps_a_run_going_and_sigterm_still_ends_it(place: Path, endless: str) -> None:
     """The real nohup: SIGHUP does nothing, SIGTERM ends the run with 75."""
     (place / "c.toml").write_text(CONFIG.format(base_url=endless))
