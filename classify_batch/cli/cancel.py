@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from classify_batch.engine.shutdown import Shutdown
     from classify_batch.operations.result import RunResult
     from classify_batch.run_records import Holder
+    from classify_batch.settings import Settings
 
 
 @click.command("cancel", short_help="Create no more jobs of a run, and cancel those in flight.")
@@ -43,6 +44,7 @@ def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_ru
     Example:
       classify-batch cancel runs/today
     """
+    from classify_batch.cli.rendering.progress import NO_OUTPUTS
     from classify_batch.cli.resume_command import resume_command_for
     from classify_batch.cli.running import files_of, print_result, run_until_stopped
     from classify_batch.operations.cancel import cancel_run
@@ -62,9 +64,27 @@ def cancel_command(directory: Path, config: Path | None, as_json: bool, trust_ru
         )
 
     verbosity = take_verbosity(options)
-    result = run_until_stopped(carry_out, directory, verbosity, files_of(None, config, settings))
+    known = settings
+    if known is None and verbosity.outputs != NO_OUTPUTS:
+        known = read_settings_without_secrets(directory)
+    result = run_until_stopped(carry_out, directory, verbosity, files_of(None, config, known))
     command = resume_command_for(directory, settings, config, trusted=trust_run_dir)
     return print_result(result, command, as_json=as_json, with_summary=not verbosity.outputs.logs_on_stderr)
+
+
+def read_settings_without_secrets(directory: Path) -> Settings:
+    """The settings of a run, as far as they are stored: they say which files hold the keys of its accounts.
+
+    Raises:
+        ClassifyBatchError: there is no run, or its settings can't be read.
+    """
+    from classify_batch.cli.event_loop import run_in_event_loop
+    from classify_batch.operations.open_run import read_run_settings
+    from classify_batch.settings import Settings
+
+    stored = run_in_event_loop(read_run_settings, directory)
+    stored.get("job", {}).pop("webhook_configurations", None)
+    return Settings.from_stored(stored)
 
 
 def print_who_was_asked(holder: Holder) -> None:

@@ -200,7 +200,7 @@ def test_no_output_is_written_over_what_the_command_reads(workplace: Path, optio
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_no_output_is_written_over_the_key_of_an_account(workplace: Path, option: str) -> None:
-    """An account's key file is as little a target as that of a run with one key; `resume` knows it, too."""
+    """An account's key file is as little a target as that of a run with one key; `resume` and `cancel` know it, too."""
     config = workplace / "my.toml"
     config.write_text(f'{config.read_text()}\n[[accounts]]\nname = "east"\napi_key_env = "EAST_KEY"\n')
     (workplace / "key").write_text(KEY)
@@ -208,8 +208,9 @@ def test_no_output_is_written_over_the_key_of_an_account(workplace: Path, option
     done = command(*RUN, option, "key", folder=workplace, environ=variables, status=2)
     assert "key is a file that this command reads" in done.stderr
     command(*RUN, folder=workplace, environ=variables, status=0)
-    done = command("resume", "run", option, "key", folder=workplace, environ=variables, status=2)
-    assert "key is a file that this command reads" in done.stderr
+    for again in ("resume", "cancel"):
+        done = command(again, "run", option, "key", folder=workplace, environ=variables, status=2)
+        assert "key is a file that this command reads" in done.stderr
     assert (workplace / "key").read_text() == KEY
 
 
