@@ -13,7 +13,14 @@ from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
-from classify_batch.arguments import path_text, refuse_no_function, refuse_no_iterable, refuse_no_number, whole_number
+from classify_batch.arguments import (
+    path_text,
+    refuse_no_flag,
+    refuse_no_function,
+    refuse_no_iterable,
+    refuse_no_number,
+    whole_number,
+)
 from classify_batch.errors import UsageError
 from classify_batch.inputs.open import SourceSpec, anchored_source
 from classify_batch.inputs.reading import parse_reading
@@ -261,6 +268,7 @@ async def aupload(
     if isinstance(paths, str | PathLike):
         paths = [paths]
     refuse_no_iterable("paths", paths, "a list of paths")
+    refuse_no_flag("recursive", recursive)
     ends: list[Uploaded | NotUploaded] = []
     files = [Path(path_text(each, "a path to upload")) for each in paths]
     await upload_files(settings, files, recursive=recursive, concurrency=concurrency, on_end=ends.append)

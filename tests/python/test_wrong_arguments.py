@@ -242,6 +242,8 @@ def test_cancel_refuses_what_resume_refuses(tmp_path: Path) -> None:
         ("concurrency='4' is", lambda settings, paths: upload(settings, paths, concurrency="4")),  # type: ignore[arg-type]
         ("concurrency=2.5 is", lambda settings, paths: upload(settings, paths, concurrency=2.5)),  # type: ignore[arg-type]
         ("to upload is None", lambda settings, _: upload(settings, [None])),  # type: ignore[list-item]
+        ("recursive='false' is", lambda settings, paths: upload(settings, paths, recursive="false")),  # type: ignore[arg-type]
+        ("examples='no' is", lambda _, __: classify_batch.report("a", examples="no")),  # type: ignore[call-overload]
         ("paths=None is", lambda settings, _: upload(settings, None)),  # type: ignore[arg-type]
         ("ahead='5' is", lambda settings, _: stream(settings, IDS, ahead="5")),  # type: ignore[arg-type]
         ("ahead=nan is", lambda settings, _: stream(settings, IDS, ahead=NAN)),  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import overload
 
-from classify_batch.arguments import refuse_no_iterable
+from classify_batch.arguments import refuse_no_flag, refuse_no_iterable
 from classify_batch.clock import SystemClock, to_iso
 from classify_batch.errors import UsageError
 from classify_batch.operations.diff.diff_runs import diff_runs
@@ -67,6 +67,7 @@ async def areport(run_dirs: RunDirs, output: str | PathLike[str] | None = None, 
     refuse_no_asyncio("areport")
     from classify_batch.operations.report.page import make_page  # noqa: PLC0415 - jinja2 is for this alone
 
+    refuse_no_flag("examples", examples)
     places = [run_dirs] if isinstance(run_dirs, str | PathLike) else run_dirs
     refuse_no_iterable("run_dirs", places, "name one or two directories")
     places = list(places)
