@@ -235,8 +235,8 @@ def _carried_values(batch: RecordBatch, place: int, first: int, name: str) -> li
     field = batch.schema.field(place)
     try:
         values = _call_library(lambda: _values_of(batch, place))
-        if _holds_dates(field.type) and values.count(None) != batch.column(place).null_count:
-            raise _LibraryError("a date out of range")  # which the library makes None
+        if _is_temporal(field.type) and values.count(None) != batch.column(place).null_count:
+            raise _LibraryError("a date, time or span out of range")  # which the library makes None
     except _LibraryError as error:
         rows = f"row {first}" if batch.num_rows == 1 else f"rows {first} to {first + batch.num_rows - 1}"
         raise SourceError(
@@ -249,10 +249,10 @@ def _carried_values(batch: RecordBatch, place: int, first: int, name: str) -> li
     return list(map(to_json_value, values))
 
 
-def _holds_dates(kind: Any) -> bool:
+def _is_temporal(kind: Any) -> bool:
     from arro3.core import DataType  # noqa: PLC0415 - an extra
 
-    return any(check(kind) for check in (DataType.is_date32, DataType.is_date64))
+    return bool(DataType.is_temporal(kind))
 
 
 def _type_name(kind: Any) -> str:

@@ -141,10 +141,13 @@ async def test_spans_are_carried(tmp_path: Path, kind: str, microseconds: int, t
     ("column", "words"),
     [
         (Array([1, 10**12], type=DataType.int64()).cast(DataType.timestamp("s")), "year 33658"),
-        (Array([1, -(10**8)], type=DataType.int32()).cast(DataType.date32()), "a date out of range"),
+        (Array([1, -(10**8)], type=DataType.int32()).cast(DataType.date32()), "out of range"),
+        (Array([1, 2**62], type=DataType.int64()).cast(DataType.timestamp("s")), "out of range"),
+        (Array([1, 10**12], type=DataType.int64()).cast(DataType.time64("us")), "out of range"),
+        (Array([1, 2**62], type=DataType.int64()).cast(DataType.duration("s")), "out of range"),
         (Array([1, 2], type=DataType.int64()).cast(DataType.timestamp("us", tz="Mars/Olympus")), "Mars/Olympus"),
     ],
-    ids=["time", "date", "time zone"],
+    ids=["time", "date", "time of no year", "time of day", "span", "time zone"],
 )
 async def test_what_python_has_no_value_for_is_named(tmp_path: Path, kind: str, column: Array, words: str) -> None:
     """Seconds that were taken for milliseconds, a date that stands for no end: an error with the column and its type,
