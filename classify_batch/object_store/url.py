@@ -18,7 +18,7 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SPOILED = re.compile(rf"({'|'.join(SCHEMES)}):/[^/]")
 """What `Path` makes of a URL."""
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
-_BUCKET_WORDS = "a bucket's name has 2 or more letters, digits, hyphens, dots or _"
+_BUCKET_WORDS = "a bucket's name has 2 or more letters, digits, hyphens, dots or _, the first a letter or a digit"
 _FORMS = "s3://BUCKET/KEY, gs://BUCKET/KEY or az://CONTAINER/KEY"
 _CREDENTIALS_HINT = (
     "credentials come from the environment or from the files of the vendor's tools, as `manual sources` says; "

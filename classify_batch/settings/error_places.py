@@ -78,7 +78,7 @@ def is_value_set(values: Any, where: Sequence[str | int]) -> bool:
 _PATTERNS_IN_WORDS = {
     "type": "must have letters, digits, spaces, - and _ only",
     "name": "must be 1 to 32 lower-case letters, digits, - and _, and begin with a letter or a digit",
-    "api_key_env": "must be the name of a variable: letters, digits and _",
+    "api_key_env": "must be the name of a variable: letters, digits and _, with no digit first",
 }
 """By the name of the setting that has the pattern."""
 

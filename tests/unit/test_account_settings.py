@@ -65,6 +65,7 @@ def test_accounts_are_no_part_of_a_run_s_identity() -> None:
         ([EAST, {**WEST, "api_key_env": "EAST_KEY"}], "accounts.1.api_key_env: account 'east' has its key from this"),
         ([{**EAST, "name": "East!"}], "accounts.0.name"),
         ([{"name": "east"}], "accounts.0.api_key_env: missing"),
+        ([{"name": "east", "api_key_env": "2ND_KEY"}], "letters, digits and _, with no digit first"),
         ([{**EAST, "base_url": "http://elsewhere.example"}], "accounts.0.base_url: http:// would send the API key"),
         ([{**EAST, "base_url": "sandbox"}], "the embedded sandbox has one key"),
         ([{**EAST, "requests_per_s": 0}], "accounts.0.requests_per_s"),

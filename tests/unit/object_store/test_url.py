@@ -70,6 +70,14 @@ def test_what_names_no_object_is_refused(text: str, words: str) -> None:
         parse_object_url(text)
 
 
+def test_a_bucket_that_is_none_is_told_what_names_buckets_have() -> None:
+    """Whatever is wrong with the name can be found in the hint."""
+    for bucket in ("b", "-bucket", "bu,cket"):
+        with pytest.raises(UsageError, match=f"'{bucket}' is no name of a bucket") as caught:
+            parse_object_url(f"s3://{bucket}/key")
+        assert "2 or more letters, digits, hyphens, dots or _, the first a letter or a digit" in caught.value.hint
+
+
 def test_a_folder_of_objects_may_be_the_bucket() -> None:
     """With and without a slash at its end."""
     for text in ("s3://bucket", "s3://bucket/"):
