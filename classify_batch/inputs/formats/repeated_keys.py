@@ -1,15 +1,19 @@
 """Objects of JSON in which a key comes more than once: which of its values is meant, nobody can tell.
 
 Python's decoder takes the last one. To look at each pair takes nearly twice as long, so it is done only where a key is
-written more often than there are objects.
+written more often than there are objects, or may be escaped.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+_PLAIN_KEY = re.compile(r"[\w .:-]*", re.ASCII)
+"""Keys that everybody writes as they are. Python's encoder escapes an umlaut, PHP's a slash."""
 
 
 class RepeatingObject(dict[str, Any]):
@@ -32,4 +36,7 @@ def make_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 def may_repeat(text: str, keys: Iterable[str], objects: int) -> bool:
     """Whether one of the keys may come more than once in one of so many objects, which are written so."""
-    return any(text.count(json.dumps(key, ensure_ascii=False)) > objects for key in keys)
+    return any(
+        text.count(json.dumps(key, ensure_ascii=False)) > objects or ("\\" in text and not _PLAIN_KEY.fullmatch(key))
+        for key in keys
+    )

@@ -158,6 +158,19 @@ async def test_a_key_that_comes_twice_in_an_object_is_a_fault(tmp_path: Path, na
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["in.jsonl", "in.json"])
+@pytest.mark.parametrize(
+    ("key", "written"), [("größe", "gr\\u00f6\\u00dfe"), ("größe", "gr\\u00F6\\u00DFe"), ("a/b", "a\\/b")]
+)
+async def test_a_key_that_comes_twice_may_be_escaped(tmp_path: Path, name: str, key: str, written: str) -> None:
+    """As Python's and Java's encoders write umlauts, and PHP's a slash."""
+    sound, twice = f'{{"{written}": "a"}}', f'{{"{written}": "b", "{written}": "c"}}'
+    text = f"{sound}\n{twice}\n" if name == "in.jsonl" else f"[{sound}, {twice}]"
+    with pytest.raises(SourceError, match=r"2: the key .* comes more than once in one object"):
+        await read(tmp_path / name, text, key)
+    assert await read(tmp_path / name, text.replace(twice, sound), key) == ["a", "a"]
+
+
 async def test_ids_beside_objects_hide_no_key_that_comes_twice(tmp_path: Path) -> None:
     """An array may hold both."""
     with pytest.raises(SourceError, match="item 2: the key 'file_id' comes more than once"):
