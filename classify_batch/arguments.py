@@ -22,7 +22,8 @@ def path_text(given: object, what: str, error: type[UsageError] = UsageError) ->
         error: the class of the error.
 
     Raises:
-        UsageError: it is empty, has a null byte or half a character in it, or is no text.
+        UsageError: it is empty, has a null byte or half a character in it or one that the system's paths can't have,
+            or is no text.
     """
     text: object = fspath(given) if isinstance(given, PathLike) else given
     if not isinstance(text, str):
@@ -35,7 +36,12 @@ def path_text(given: object, what: str, error: type[UsageError] = UsageError) ->
         raise error(f"{what}: {text!r} has a null byte in it", hint="no path has one")
     try:
         fsencode(text)
-    except UnicodeEncodeError:
+    except UnicodeEncodeError as refusal:
+        if not "\ud800" <= text[refusal.start] <= "\udfff":
+            raise error(
+                f"{what}: {text!a} has characters that paths can't have here, where they are {refusal.encoding}",
+                hint="set LC_ALL=C.UTF-8, or PYTHONUTF8=1",
+            ) from None
         raise error(
             f"{what}: {text!r} has half a character in it (a lone surrogate)",
             hint="no path has one: was it cut, or decoded in another way than by os.fsdecode?",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -141,6 +144,16 @@ def test_half_a_character_is_in_no_path(
         call("runs/\ud800")
     assert caught.value.hint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_the_locale_does_not_have_is_named(tmp_path: Path) -> None:
+    """Where paths are ASCII, an umlaut is no half of a character: the hint says what to set."""
+    script = r"import classify_batch as c; c.export('gr\xf6\xdfe', 'out.csv')"
+    environ = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert r"UsageError: the run directory: 'gr\xf6\xdfe' has characters that paths can't have here" in done.stderr
+    assert "half" not in done.stderr
 
 
 def test_a_path_may_have_bytes_that_are_no_text(tmp_path: Path) -> None:
