@@ -19,8 +19,8 @@ from uuid import UUID
 from anyio import to_thread
 
 from classify_batch.errors import SourceError, StoreError, missing_extra
-from classify_batch.inputs.formats.objects import CARRY_HINT, COLUMN_HINT, ObjectReader
-from classify_batch.inputs.ids import all_valid, check_file_id, list_columns, shorten
+from classify_batch.inputs.formats.objects import CARRY_HINT, COLUMN_HINT, ObjectReader, has_documents
+from classify_batch.inputs.ids import all_valid, list_columns, shorten
 from classify_batch.inputs.reading import Format
 from classify_batch.inputs.rows import Line, rows_from_lines
 from classify_batch.spelling import suggest
@@ -209,12 +209,12 @@ def _rows_of_batch(batch: RecordBatch, places: Sequence[int], first: int, reader
     file_ids = _values_of(batch, places[0])
     if _holds_uuids(batch.schema.field(places[0])):
         file_ids = [None if each is None else str(UUID(bytes=each)) for each in file_ids]
-    if not reader.carry and all_valid(file_ids):
+    if not reader.carry and all_valid(file_ids) and not has_documents(file_ids):
         return list(file_ids)
     columns = [_carried_values(batch, place, first, reader.name) for place in places[1:]]
     lines = []
     for number, row in enumerate(zip(file_ids, *columns, strict=True), first):
-        if (fault := check_file_id(reader.name, number, row[0], "row")) is not None:
+        if (fault := reader.find_fault_of_id(number, row[0], batch.schema.names, "row")) is not None:
             reader.on_fault(fault)
         else:
             lines.append(Line(number, row[0], dict(zip(reader.carry, row[1:], strict=True))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,8 @@ from classify_batch.spelling import suggest
 CARRY_HINT = "name columns that are there with --carry"
 COLUMN_HINT = "name the column of the file IDs with --column"
 REPEATED_HINT = "leave all but one out: nobody can tell which one is meant"
-DOCUMENT_HINT = "give the folder itself; or, with --column sent_id, the files that were sent, until they expire"
+FOLDER_HINT = "give the folder itself"
+SENT_HINT = f"{FOLDER_HINT}; or, with --column sent_id, the files that were sent, until they expire"
 SURPLUS_HINT = 'quote a value that holds the delimiter: "…"'
 
 _DOCUMENT_ID = re.compile("(?:sha256|unread):[0-9a-f]{64}")
@@ -69,7 +70,7 @@ class ObjectReader:
         except (TypeError, KeyError, IndexError, LookupError, ValueError):
             return None
         file_ids = to_plain_strings(ids)
-        return file_ids if all_valid(file_ids) and not _DOCUMENT_ID.search("".join(file_ids)) else None
+        return file_ids if all_valid(file_ids) and not has_documents(file_ids) else None
 
     def read_rows(self, values: Numbered) -> list[str]:
         """The rows of those values that are as they should be; a fault for each other one."""
@@ -117,12 +118,16 @@ class ObjectReader:
         if self.column not in value:
             return self._missing_column_fault(number, self.column, value, COLUMN_HINT)
         file_id = to_plain_string(value[self.column])
-        if (fault := check_file_id(self.name, number, file_id, self.unit)) is not None:
+        return self.find_fault_of_id(number, file_id, value, self.unit)
+
+    def find_fault_of_id(self, number: int, file_id: object, keys: Container[str], unit: str) -> Fault | None:
+        """Why a value is no file ID; None if it is one. `keys`: what stands beside it, by which outcomes are known."""
+        if (fault := check_file_id(self.name, number, file_id, unit)) is not None:
             return fault
-        if _DOCUMENT_ID.fullmatch(file_id) and any(each in value for each in _OF_OUTCOMES):
-            what = f"{shorten(file_id)} is what a run over a folder calls a document, and no file of the project"
-            return self.make_fault(number, what, DOCUMENT_HINT)
-        return None
+        if not _DOCUMENT_ID.fullmatch(str(file_id)) or not any(each in keys for each in _OF_OUTCOMES):
+            return None
+        what = f"{shorten(file_id)} is what a run over a folder calls a document, and no file of the project"
+        return Fault(self.name, f"{unit} {number}", what, SENT_HINT if "sent_id" in keys else FOLDER_HINT)
 
     def make_fault(self, number: int, what: str, hint: str) -> Fault:
         """A fault of one line, or item."""
@@ -136,6 +141,11 @@ class ObjectReader:
     @property
     def _object_hint(self) -> str:
         return f'every {self.unit} is an object such as {{"{self.column}": "…"}}'
+
+
+def has_documents(file_ids: Iterable[str]) -> bool:
+    """Whether one of the file IDs may be what a run over a folder calls a document."""
+    return _DOCUMENT_ID.search("".join(file_ids)) is not None
 
 
 def has_text(cells: Iterable[str]) -> bool:

@@ -7,8 +7,15 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 
 from classify_batch.errors import SourceError
-from classify_batch.inputs.formats.objects import CARRY_HINT, COLUMN_HINT, SURPLUS_HINT, ObjectReader, has_text
-from classify_batch.inputs.ids import all_valid, check_file_id, list_columns, shorten
+from classify_batch.inputs.formats.objects import (
+    CARRY_HINT,
+    COLUMN_HINT,
+    SURPLUS_HINT,
+    ObjectReader,
+    has_documents,
+    has_text,
+)
+from classify_batch.inputs.ids import all_valid, list_columns, shorten
 from classify_batch.inputs.lines import LINE_BYTES_MAX, read_lines
 from classify_batch.inputs.rows import Line, rows_from_lines
 from classify_batch.inputs.values import (
@@ -69,6 +76,8 @@ async def read_table(
                 valid = all_valid(file_ids) and (not shape.strict or are_plain_cells(file_ids))
             except IndexError:
                 valid = False
+            if valid and has_documents(file_ids):
+                valid = False
             width = len(columns)
             if valid and any(len(row) > width and _has_surplus(row, width) for _, row in rows):
                 valid = False
@@ -94,11 +103,12 @@ def _sound_rows(
 ) -> Iterator[_Row]:
     width = len(columns)
     for line, row in rows:
+        file_id = _id_of_row(row, place, strict=strict)
         if _has_surplus(row, width):
             reader.on_fault(reader.make_fault(line, f"{len(row)} cells under a header of {width}", SURPLUS_HINT))
         elif row == columns:  # `cat *.csv`; what stands there would be planned as a file ID
             reader.on_fault(reader.make_fault(line, "the table's header once more", _HEADER_HINT))
-        elif (fault := check_file_id(reader.name, line, file_id := _id_of_row(row, place, strict=strict))) is not None:
+        elif (fault := reader.find_fault_of_id(line, file_id, columns, "line")) is not None:
             reader.on_fault(fault)
         elif strict and (reason := reason_no_cell_of_an_id(file_id)) is not None:
             reader.on_fault(reader.make_fault(line, *reason))

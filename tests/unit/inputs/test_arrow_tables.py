@@ -168,6 +168,20 @@ async def test_a_type_that_the_library_cannot_convert_is_named(tmp_path: Path) -
         await read(tmp_path / "in", carry=("x",))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("carry", [(), ("outcome",)])
+async def test_an_export_of_a_folders_run_is_no_input(tmp_path: Path, kind: str, carry: tuple[str, ...]) -> None:
+    """It names contents, which the API doesn't know. Other tables may hold such IDs."""
+    content = "sha256:" + "0f" * 32
+    for column in ("outcome", "note"):
+        columns = {"file_id": ids("a", content), column: ids("failed", "failed")}
+        (tmp_path / column).write_bytes(encoded(kind, columns))
+    with pytest.raises(SourceError, match=r"row 2: .* is what a run over a folder calls a document") as caught:
+        await read(tmp_path / "outcome", carry=carry)
+    assert caught.value.hint == "give the folder itself"
+    assert await read(tmp_path / "note") == ["a", content]
+
+
 async def test_uuid_columns_hold_uuids(tmp_path: Path) -> None:
     """The type that PostgreSQL's and DuckDB's UUIDs have in Parquet: 16 bytes, read as text."""
     metadata = {"ARROW:extension:name": "arrow.uuid", "ARROW:extension:metadata": ""}

@@ -177,6 +177,25 @@ async def test_ids_beside_objects_hide_no_key_that_comes_twice(tmp_path: Path) -
         await read(tmp_path / "in", '["a", {"file_id": "b", "file_id": "c"}]')
 
 
+@pytest.mark.parametrize(("column", "hint"), [("sent_id", "--column sent_id"), ("path", "give the folder itself")])
+@pytest.mark.parametrize("name", ["in.csv", "in.tsv"])
+@pytest.mark.parametrize("carry", [(), ("outcome",)])
+async def test_an_export_of_a_folders_run_is_no_input(
+    tmp_path: Path, name: str, column: str, hint: str, carry: tuple[str, ...]
+) -> None:
+    """Its table names contents, too. The hint names a column only if it is there; other tables may hold such IDs."""
+    content = CONTENT_PREFIX + "0f" * 32
+    rows = [["file_id", "outcome", column], ["a", "failed", "f-1"], [content, "failed", "f-2"]]
+    text = "".join(("," if name == "in.csv" else "\t").join(row) + "\n" for row in rows)
+    (tmp_path / name).write_text(text)
+    options = InputOptions(carry=carry)
+    with pytest.raises(SourceError, match=r"line 3: .* is what a run over a folder calls a document") as caught:
+        [row async for batch in open_source(tmp_path / name, options) for row in batch]
+    assert caught.value.hint.endswith(hint) or f"{hint}," in caught.value.hint
+    assert await read(tmp_path / name, text, column) == ["f-1", "f-2"]
+    assert await read(tmp_path / name, text.replace("outcome", "note")) == ["a", content]
+
+
 @pytest.mark.parametrize("prefix", [CONTENT_PREFIX, UNREAD_PREFIX])
 @pytest.mark.parametrize("key", ["outcome", "change"])
 async def test_a_document_of_a_folder_is_no_file_of_the_project(tmp_path: Path, prefix: str, key: str) -> None:
