@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 import zstandard
 from arro3.core import Array, DataType, Table
@@ -421,24 +424,21 @@ async def test_a_cancelled_export_aborts_its_upload(
     folder: Path, server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task that is cancelled in the middle leaves no parts that would be paid for."""
-    import anyio
-
     monkeypatch.setattr(write, "PART_BYTES", 10_000)
     # Else three blocks are the whole export, all of them taken before the first part is answered.
     monkeypatch.setattr(disk, "BLOCK_BYTES", 10_000)
     server.objects["/bucket/out.jsonl"] = b"old"
     scope = anyio.CancelScope()
+    loop, cancelled = asyncio.get_running_loop(), threading.Event()
+
+    def cancel_scope() -> None:
+        scope.cancel()
+        cancelled.set()
 
     def cancel(method: str, _path: str) -> Any:
         if method == "PUT":
-            loop_call(scope.cancel)
-
-    import asyncio
-
-    loop = asyncio.get_running_loop()
-
-    def loop_call(call: Any) -> None:
-        loop.call_soon_threadsafe(call)
+            loop.call_soon_threadsafe(cancel_scope)
+            assert cancelled.wait(PATIENCE_S)  # no part is answered before, so the object can't be whole
 
     server.fault = cancel
     with scope:
