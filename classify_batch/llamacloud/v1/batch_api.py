@@ -67,9 +67,8 @@ class ApiV1(BatchApi):
         """
         page = await self._read_results_page(job.job_id, None)
         of_another_job = self._is_of_another_job(page, job.job_id)
-        if (
-            not of_another_job and not page.next_page_token and len(page.items) >= (page.total_size or 0)
-        ):  # nearly always
+        is_last = not page.next_page_token and len(page.items) >= (page.total_size or 0)
+        if is_last and not of_another_job:  # nearly always
             return Answers(tuple(v1.answers_of(page.items)))
         missing = set(asked)
 
